@@ -1,0 +1,253 @@
+"""The one point-in-time function that builds features, for training and for serving alike.
+
+Everything lies on the hourly grid of the target's close times. The row of hour t uses the target's bars
+that closed by t and, of each exogenous series, the newest bar whose CLOSE is not after t; it is carried
+forward for at most `max_staleness_s`, never filled from the future. Every sum over the past has a fixed
+number of lags, so that a row does not depend on how much history was read.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from hourcast.contracts import HOUR_S, Bars, FloatArray, IntArray, from_epoch
+from hourcast.errors import DataError
+
+__all__ = [
+    "ExogenousFeature",
+    "FeatureSpec",
+    "Features",
+    "Grid",
+    "build",
+    "hour_of_week",
+    "hourly_grid",
+    "why_unusable",
+]
+
+_CLIP = 8.0
+_MISSING_LIMIT = 0.05
+_TINY = 1e-8
+_OPEN_AGE_S = HOUR_S
+_FAST_H, _SLOW_H, _VOLUME_LAGS = 6.0, 168.0, 168
+
+
+class ExogenousFeature(BaseModel):
+    """An exogenous series; `scale` is the standard deviation of its hourly log-return in training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    symbol: str
+    max_staleness_s: Annotated[int, Field(gt=0)]
+    scale: Annotated[float, Field(gt=0)]
+
+
+class FeatureSpec(BaseModel):
+    """How features are built; it travels inside the model, so that serving builds what training built.
+
+    `seasonal` holds 168 factors by hour of the week: the usual size of a return in that hour against the
+    mean, with mean square 1. `vol_halflife_h` and `vol_lags` say how recent squared returns are weighed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target: str
+    exogenous: tuple[ExogenousFeature, ...] = ()
+    window: Annotated[int, Field(ge=1, le=336)] = 24
+    vol_halflife_h: Annotated[float, Field(gt=0)] = 36.0
+    vol_lags: Annotated[int, Field(ge=_VOLUME_LAGS, le=2000)] = 336
+    seasonal: Annotated[tuple[float, ...], Field(min_length=168, max_length=168)]
+
+    @property
+    def width(self) -> int:
+        """Number of features of one hour."""
+        return 9 + 3 * len(self.exogenous)
+
+    @property
+    def history_h(self) -> int:
+        """Hours of target bars that a row needs, its own hour included."""
+        return self.window + self.vol_lags + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Features of N origins.
+
+    `x` (N, window, width) float32, the last row of a window being the origin's own hour; `sigma` (N,) is the
+    deseasonalised volatility of one hour's log-return; `last_close` (N,) in the quote currency; `usable` (N,)
+    is False where history is missing, and then the other values of that origin mean nothing.
+    """
+
+    origin: IntArray
+    x: npt.NDArray[np.float32]
+    sigma: FloatArray
+    last_close: FloatArray
+    usable: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The target on consecutive hours: `close_time` (G,) epoch s, `real` (G,) False where the bar is missing.
+
+    A missing bar carries the last close forward: log-return and range are 0, volume is that of the last bar.
+    """
+
+    close_time: IntArray
+    real: npt.NDArray[np.bool_]
+    close: FloatArray
+    log_return: FloatArray
+    log_range: FloatArray
+    log_volume: FloatArray
+
+    def index(self, moment_s: IntArray) -> IntArray:
+        """Place of moments on the grid; may lie outside of it."""
+        place: IntArray = (moment_s - self.close_time[0]) // HOUR_S
+        return place
+
+
+def hour_of_week(moment_s: IntArray) -> IntArray:
+    """0 … 167, counted from Thursday 00:00 UTC, as the epoch is."""
+    hours: IntArray = (moment_s // HOUR_S) % 168
+    return hours
+
+
+def hourly_grid(bars: Bars, end_s: int | None = None) -> Grid:
+    """The target's bars on consecutive hours up to `end_s` (default: the newest close).
+
+    Raises:
+        DataError: when there are no bars.
+    """
+    if end_s is not None:
+        bars = bars.known_at(end_s)
+    if not len(bars):
+        raise DataError(f"there are no bars of {bars.symbol} yet; run `hourcast etl run`")
+    first = int(bars.close_time[0])
+    last = int(bars.close_time[-1]) if end_s is None else max(int(bars.close_time[-1]), end_s)
+    times = np.arange(first, last + 1, HOUR_S, dtype=np.int64)
+    source = np.searchsorted(bars.close_time, times, side="right") - 1
+    real = bars.close_time[source] == times
+    close = bars.close[source]
+    log_close = np.log(close)
+    log_return = np.concatenate([[0.0], np.diff(log_close)])
+    log_range = np.where(real, np.log(bars.high[source] / bars.low[source]), 0.0)
+    log_volume = np.log1p(bars.volume[source])
+    return Grid(times, real, close, log_return, log_range, log_volume)
+
+
+def _past_mean(values: FloatArray, weights: FloatArray, real: FloatArray) -> FloatArray:
+    """Weighted mean over the last `len(weights)` hours, leaving out hours without a bar."""
+    n = len(values)
+    top: FloatArray = np.convolve(values * real, weights)[:n]
+    bottom: FloatArray = np.convolve(real, weights)[:n]
+    return top / np.maximum(bottom, _TINY)
+
+
+def _halflife(hours: float, lags: int) -> FloatArray:
+    weights: FloatArray = 0.5 ** (np.arange(lags) / hours)
+    return weights
+
+
+def _exogenous(bars: Bars, feature: ExogenousFeature, times: IntArray) -> FloatArray:
+    """(G, 3): log-return of the hour over `scale`, age over `max_staleness_s`, market open."""
+    out = np.zeros((len(times), 3))
+    out[:, 1] = 1.0
+    if not len(bars):
+        return out
+    # Bars of one series may close out of step with their opens (a short last bar), so sort by close.
+    order = np.argsort(bars.close_time, kind="stable")
+    closes_at, log_close = bars.close_time[order], np.log(bars.close[order])
+    source = np.searchsorted(closes_at, times, side="right") - 1
+    found = source >= 0
+    age = np.where(found, times - closes_at[np.maximum(source, 0)], np.iinfo(np.int64).max)
+    known = age <= feature.max_staleness_s
+    level = np.where(known, log_close[np.maximum(source, 0)], np.nan)
+    change = np.concatenate([[0.0], np.diff(level)])
+    out[:, 0] = np.clip(np.nan_to_num(change) / feature.scale, -_CLIP, _CLIP)
+    out[:, 1] = np.where(known, age / feature.max_staleness_s, 1.0)
+    out[:, 2] = known & (age < _OPEN_AGE_S)
+    return out
+
+
+def build(bars: Mapping[str, Bars], spec: FeatureSpec, origins: IntArray) -> Features:
+    """Features of each origin, from what was known at it.
+
+    Args:
+        bars: bars by symbol; a missing exogenous series counts as unknown. Bars after an origin are not used.
+        spec: how to build.
+        origins: (N,) epoch seconds, close times of target bars, in any order.
+
+    Returns:
+        `Features` in the order of `origins`.
+
+    Raises:
+        DataError: when the target has no bars.
+    """
+    origins = np.asarray(origins, np.int64)
+    target = bars.get(spec.target, Bars.empty(spec.target))
+    lags, window = spec.vol_lags, spec.window
+    if not len(origins):
+        none = np.empty(0)
+        shape = (0, window, spec.width)
+        return Features(origins, np.empty(shape, np.float32), none, none, np.empty(0, np.bool_))
+    earliest = int(origins.min()) - (spec.history_h + 1) * HOUR_S
+    grid = hourly_grid(
+        target.take(slice(int(np.searchsorted(target.close_time, earliest)), None)), int(origins.max())
+    )
+    place = grid.index(origins)
+    size = len(grid.close_time)
+    real = grid.real.astype(np.float64)
+
+    factor = np.asarray(spec.seasonal)[hour_of_week(grid.close_time)]
+    calm = grid.log_return / factor
+    square = calm**2
+    sigma = np.sqrt(_past_mean(square, _halflife(spec.vol_halflife_h, lags), real)) + _TINY
+    fast = np.sqrt(_past_mean(square, _halflife(_FAST_H, lags), real)) + _TINY
+    slow = np.sqrt(_past_mean(square, _halflife(_SLOW_H, lags), real)) + _TINY
+    usual_volume = _past_mean(grid.log_volume, np.ones(_VOLUME_LAGS), real)
+
+    hours = grid.close_time // HOUR_S
+    day, week = 2 * np.pi * (hours % 24) / 24, 2 * np.pi * (hours % 168) / 168
+    columns = np.empty((size, spec.width))
+    columns[:, 0] = calm
+    columns[:, 1] = grid.log_range / factor
+    columns[:, 2] = np.clip(grid.log_volume - usual_volume, -_CLIP, _CLIP)
+    columns[:, 3] = np.log(fast / sigma)
+    columns[:, 4] = np.log(slow / sigma)
+    for i, wave in enumerate((np.sin(day), np.cos(day), np.sin(week), np.cos(week))):
+        columns[:, 5 + i] = wave
+    for i, feature in enumerate(spec.exogenous):
+        series = bars.get(feature.symbol, Bars.empty(feature.symbol))
+        columns[:, 9 + 3 * i : 12 + 3 * i] = _exogenous(
+            series.known_at(int(origins.max())), feature, grid.close_time
+        )
+
+    inside = (place >= 0) & (place < size) & ((origins - grid.close_time[0]) % HOUR_S == 0)
+    safe = np.where(inside, place, 0)
+    holes = np.concatenate([[0], np.cumsum(~grid.real)])
+    start = safe - spec.history_h + 1
+    missing = holes[safe + 1] - holes[np.maximum(start, 0)]
+    usable = inside & grid.real[safe] & (start >= 0) & (missing <= _MISSING_LIMIT * spec.history_h)
+
+    rows = np.maximum(safe[:, None] + np.arange(-window + 1, 1)[None, :], 0)
+    x = columns[rows]
+    scale = sigma[safe][:, None]
+    x[:, :, 0] = np.clip(x[:, :, 0] / scale, -_CLIP, _CLIP)
+    x[:, :, 1] = np.clip(x[:, :, 1] / scale, 0.0, _CLIP)
+    return Features(origins, x.astype(np.float32), sigma[safe], grid.close[safe], usable)
+
+
+def why_unusable(bars: Bars, spec: FeatureSpec, origin_s: int) -> str:
+    """A sentence that says what an origin lacks, for the error that refuses it."""
+    known = bars.known_at(origin_s)
+    start = origin_s - (spec.history_h - 1) * HOUR_S
+    have = int(np.count_nonzero(known.close_time >= start))
+    moment = from_epoch(origin_s).isoformat()
+    if not np.any(known.close_time == origin_s):
+        return f"there is no bar of {spec.target} that closed at {moment}"
+    return (
+        f"a forecast from {moment} needs {spec.history_h} hours of {spec.target} before it "
+        f"(at most {_MISSING_LIMIT:.0%} missing), but {have} are there; run `hourcast etl gaps`"
+    )

@@ -1,0 +1,154 @@
+"""Settings that two or more services share. Each service adds its own by subclassing `CoreSettings`.
+
+Every field is read from the environment as `HOURCAST_<NAME>`; `docs/configuration.md` lists all of them
+and a test compares.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from hourcast.errors import ConfigurationError
+
+__all__ = ["DEFAULT_SERIES", "CoreSettings", "Series"]
+
+
+class Series(BaseModel):
+    """One market series: which market it is and how its bars lie on the clock."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    symbol: Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9^=._/-]+$")]
+    role: Literal["target", "exogenous"] = "exogenous"
+    provider: Literal["ccxt", "yfinance"] = "yfinance"
+    calendar: Annotated[
+        str, Field(description="`always`, or a name known to exchange_calendars (XNYS, CME…)")
+    ] = "always"
+    max_staleness_h: Annotated[float, Field(gt=0)] = 96.0
+    files: Annotated[
+        tuple[str, ...],
+        Field(description="globs, first match wins as the base, looked up in SOURCE=files:DIR"),
+    ] = ()
+
+
+DEFAULT_SERIES: tuple[Series, ...] = (
+    Series(
+        symbol="BTC/USDT",
+        role="target",
+        provider="ccxt",
+        calendar="always",
+        max_staleness_h=3,
+        files=("btc_1h.csv", "BTCUSDT-1h-*"),
+    ),
+    Series(symbol="QQQ", calendar="XNYS", files=("ndx_1h.csv", "QQQ*.csv")),
+    Series(symbol="^VIX", calendar="CBOE_VIX", files=("vix_1h.csv", "VIX*.csv")),
+    Series(symbol="GC=F", calendar="CMES", files=("gold_1h.csv", "GC*.csv")),
+)
+
+
+class CoreSettings(BaseSettings):
+    """Where things are, which series there are and what time it is."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HOURCAST_", extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    state_dir: Annotated[Path, Field(description="folder for everything that one machine keeps")] = Path(
+        ".hourcast"
+    )
+    database_url: Annotated[
+        SecretStr | None,
+        Field(
+            description="SQLAlchemy URL of the store (`sqlite:///…`, `mysql+pymysql://…`); "
+            "unset: a SQLite file in the state folder"
+        ),
+    ] = None
+    bucket_url: Annotated[
+        str | None,
+        Field(description="`file:///…` or `s3://bucket/prefix`; unset: a folder in the state folder"),
+    ] = None
+    s3_endpoint_url: Annotated[
+        str | None,
+        Field(description="S3 endpoint, for MinIO and its like; credentials come from the AWS_* variables"),
+    ] = None
+    mlflow_url: Annotated[str, Field(description="address of the MLflow server")] = "http://127.0.0.1:5000"
+    model_name: Annotated[
+        str,
+        Field(description="name of the registered model", pattern=r"^[A-Za-z0-9_-]{1,64}$"),
+    ] = "hourcast"
+    series: Annotated[
+        tuple[Series, ...], Field(description="the series as JSON; exactly one has role `target`")
+    ] = DEFAULT_SERIES
+    clock: Annotated[
+        str,
+        Field(
+            description="`wall`, an ISO hour such as `2025-06-26T00:00Z` (frozen), or `store` "
+            "(the hour that a replay has written into the store)"
+        ),
+    ] = "wall"
+    synthetic: Annotated[
+        bool, Field(description="true where the bars are a seeded sample; labels every answer")
+    ] = False
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="least level that is logged")
+    ] = "INFO"
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        targets = [s.symbol for s in self.series if s.role == "target"]
+        if len(targets) != 1:
+            raise ValueError(
+                f"exactly one series must have role `target`, but {len(targets)} have: {targets}"
+            )
+        symbols = [s.symbol for s in self.series]
+        if len(set(symbols)) != len(symbols):
+            raise ValueError(f"symbols must differ, but they are {symbols}")
+        return self
+
+    @property
+    def target(self) -> Series:
+        """The series that is forecast."""
+        return next(s for s in self.series if s.role == "target")
+
+    @property
+    def exogenous(self) -> tuple[Series, ...]:
+        """The other series, in the order of the setting."""
+        return tuple(s for s in self.series if s.role == "exogenous")
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The store's URL with the default filled in. Holds a password where the setting does."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{(self.state_dir / 'hourcast.db').resolve()}"
+
+    @property
+    def resolved_bucket_url(self) -> str:
+        """The bucket's URL with the default filled in."""
+        return self.bucket_url or (self.state_dir / "bucket").resolve().as_uri()
+
+    @classmethod
+    def load(cls, **overrides: object) -> Self:
+        """Read the environment; `overrides` win.
+
+        Raises:
+            ConfigurationError: naming each setting that is wrong, its value and what is allowed.
+        """
+        try:
+            return cls(**overrides)  # type: ignore[arg-type]  # keyword names are checked by pydantic
+        except ValidationError as error:
+            lines = []
+            for problem in error.errors():
+                name = "_".join(str(part) for part in problem["loc"][:1]) or "series"
+                lines.append(
+                    f"HOURCAST_{name.upper()}: {problem['msg']} (given: {_shown(name, problem['input'])})"
+                )
+            raise ConfigurationError("; ".join(lines)) from None
+
+
+def _shown(name: str, value: object) -> str:
+    if any(word in name for word in ("url", "secret", "password", "token")):
+        return "<hidden>"
+    return repr(value)[:120]

@@ -1,0 +1,486 @@
+"""The store itself."""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.engine import Connection, Engine
+
+from hourcast.contracts import Bars, from_epoch, to_epoch
+from hourcast.errors import UnavailableError
+from hourcast.store import _schema as t
+from hourcast.store._engine import create_engine, run_transaction
+from hourcast.store._rows import (
+    BacktestRows,
+    Evaluation,
+    Event,
+    ForecastRow,
+    Freshness,
+    IngestRun,
+    Quarantined,
+    UpsertResult,
+)
+
+__all__ = ["Store", "open_store"]
+
+_PRICES = ("open", "high", "low", "close", "volume")
+_CHUNK = 500
+
+
+def open_store(url: str) -> "Store":
+    """The store at a SQLAlchemy URL. Nothing is contacted yet.
+
+    Raises:
+        ConfigurationError: when the URL is not one of SQLite or MySQL.
+    """
+    return Store(create_engine(url))
+
+
+class Store:
+    """Reads and writes of every table; each method is one transaction.
+
+    Every method raises `UnavailableError` when the database does not answer or has no tables.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @property
+    def engine(self) -> Engine:
+        """The SQLAlchemy engine, for migrations and tests."""
+        return self._engine
+
+    def close(self) -> None:
+        """Give every connection back."""
+        self._engine.dispose()
+
+    # -- schema ---------------------------------------------------------------------------------
+
+    def upgrade(self, revision: str = "head") -> None:
+        """Bring the tables to `revision`; harmless when they are there, safe when two do it at once."""
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        with self._engine.connect().execution_options(writes=True) as connection:
+            with self._alone(connection):
+                config.attributes["connection"] = connection
+                command.upgrade(config, revision)
+            connection.commit()
+
+    @contextlib.contextmanager
+    def _alone(self, connection: Connection) -> Iterator[None]:
+        # MySQL commits at each DDL statement, so a transaction cannot keep two upgrades apart there.
+        if self._engine.dialect.name == "sqlite":
+            yield
+            return
+        if connection.scalar(sa.text("SELECT GET_LOCK('hourcast-upgrade', 60)")) != 1:
+            raise UnavailableError("another upgrade of the store holds the lock; try again", 5)
+        try:
+            yield
+        finally:
+            connection.scalar(sa.text("SELECT RELEASE_LOCK('hourcast-upgrade')"))
+
+    def _read(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        return run_transaction(
+            self._engine, lambda connection: connection.execute(statement).all(), writes=False
+        )
+
+    def _upsert(
+        self, connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]], update: bool
+    ) -> None:
+        """Insert rows; those whose key exists are updated, or left alone without `update`."""
+        keys = [column.name for column in table.primary_key]
+        if not rows:
+            return
+        values = [name for name in rows[0] if name not in keys]
+        if self._engine.dialect.name == "sqlite":
+            insert = sqlite.insert(table)
+            statement: sa.Insert = (
+                insert.on_conflict_do_update(
+                    index_elements=keys, set_={name: insert.excluded[name] for name in values}
+                )
+                if update
+                else insert.on_conflict_do_nothing(index_elements=keys)
+            )
+        else:
+            into = mysql.insert(table)
+            # Setting a key to itself is MySQL's way to leave a row alone; INSERT IGNORE would hide errors.
+            names = values if update else keys[:1]
+            statement = into.on_duplicate_key_update({name: into.inserted[name] for name in names})
+        for first in range(0, len(rows), _CHUNK):
+            connection.execute(statement, list(rows[first : first + _CHUNK]))
+
+    # -- bars -----------------------------------------------------------------------------------
+
+    def upsert_bars(self, bars: Bars, source: str, ingested_at: datetime) -> UpsertResult:
+        """Write bars by (symbol, open_time). A bar with other values than the stored one is revised and counted.
+
+        All of `bars` is written or, when the process is killed amid it, nothing.
+        """
+        if not len(bars):
+            return UpsertResult(0, 0, 0)
+
+        def work(connection: Connection) -> UpsertResult:
+            stored = self._read_bars(
+                connection,
+                bars.symbol,
+                t.bars.c.open_time.between(
+                    from_epoch(bars.open_time.min()), from_epoch(bars.open_time.max())
+                ),
+            )
+            place = {int(moment): i for i, moment in enumerate(stored.open_time)}
+            rows, inserted, revised = [], 0, 0
+            for i, moment in enumerate(bars.open_time.tolist()):
+                j = place.get(moment)
+                if j is None:
+                    inserted += 1
+                elif bars.close_time[i] == stored.close_time[j] and all(
+                    getattr(bars, name)[i] == getattr(stored, name)[j] for name in _PRICES
+                ):
+                    continue
+                else:
+                    revised += 1
+                rows.append(
+                    {
+                        "symbol": bars.symbol,
+                        "open_time": from_epoch(moment),
+                        "close_time": from_epoch(bars.close_time[i]),
+                        **{name: float(getattr(bars, name)[i]) for name in _PRICES},
+                        "source": source,
+                        "ingested_at": ingested_at,
+                    }
+                )
+            self._upsert(connection, t.bars, rows, update=True)
+            return UpsertResult(inserted, revised, len(bars) - inserted - revised)
+
+        return run_transaction(self._engine, work, writes=True)
+
+    def _read_bars(
+        self,
+        connection: Connection,
+        symbol: str,
+        *where: sa.ColumnElement[bool],
+        last: int | None = None,
+    ) -> Bars:
+        c = t.bars.c
+        statement = sa.select(c.open_time, c.close_time, *(c[name] for name in _PRICES)).where(
+            c.symbol == symbol, *where
+        )
+        statement = statement.order_by(c.open_time.desc() if last else c.open_time).limit(last)
+        rows = connection.execute(statement).all()
+        if last:
+            rows = rows[::-1]
+        if not rows:
+            return Bars.empty(symbol)
+        columns = list(zip(*rows, strict=True))
+        opened, closed = (
+            np.array([moment.replace(tzinfo=None) for moment in column], "datetime64[s]").astype(np.int64)
+            for column in columns[:2]
+        )
+        return Bars(symbol, opened, closed, *(np.array(column, np.float64) for column in columns[2:]))
+
+    def read_bars(
+        self,
+        symbol: str,
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        known_at: datetime | None = None,
+        last: int | None = None,
+    ) -> Bars:
+        """Bars of `symbol`, in order of time.
+
+        `start <= open_time < end`; `known_at` keeps only bars that had closed by then; `last` keeps the newest n.
+        """
+        c = t.bars.c
+        where: list[sa.ColumnElement[bool]] = []
+        if start is not None:
+            where.append(c.open_time >= start)
+        if end is not None:
+            where.append(c.open_time < end)
+        if known_at is not None:
+            where.append(c.close_time <= known_at)
+        return run_transaction(
+            self._engine,
+            lambda connection: self._read_bars(connection, symbol, *where, last=last),
+            writes=False,
+        )
+
+    def read_many(
+        self,
+        symbols: Iterable[str],
+        *,
+        start: datetime | None = None,
+        known_at: datetime | None = None,
+    ) -> dict[str, Bars]:
+        """Bars of several symbols, read in one transaction, so that they belong together."""
+        c = t.bars.c
+        where: list[sa.ColumnElement[bool]] = []
+        if start is not None:
+            where.append(c.open_time >= start)
+        if known_at is not None:
+            where.append(c.close_time <= known_at)
+        return run_transaction(
+            self._engine,
+            lambda connection: {s: self._read_bars(connection, s, *where) for s in symbols},
+            writes=False,
+        )
+
+    def freshness(self, known_at: datetime | None = None) -> list[Freshness]:
+        """Count, first and newest bar of each stored symbol."""
+        c = t.bars.c
+        statement = (
+            sa.select(c.symbol, sa.func.count(), sa.func.min(c.open_time), sa.func.max(c.close_time))
+            .group_by(c.symbol)
+            .order_by(c.symbol)
+        )
+        if known_at is not None:
+            statement = statement.where(c.close_time <= known_at)
+
+        def work(connection: Connection) -> list[Freshness]:
+            found = []
+            for symbol, count, first, newest in connection.execute(statement):
+                source = connection.scalar(
+                    sa.select(c.source).where(c.symbol == symbol, c.close_time == newest).limit(1)
+                )
+                found.append(Freshness(symbol, count, first, newest, source))
+            return found
+
+        return run_transaction(self._engine, work, writes=False)
+
+    # -- etl ------------------------------------------------------------------------------------
+
+    def begin_ingest(self, symbol: str, source: str, started_at: datetime) -> int:
+        """Record that a run started; returns its id."""
+
+        def work(connection: Connection) -> int:
+            result = connection.execute(
+                sa.insert(t.ingest_runs).values(
+                    symbol=symbol,
+                    source=source,
+                    started_at=started_at,
+                    status="running",
+                    fetched=0,
+                    inserted=0,
+                    revised=0,
+                    quarantined=0,
+                )
+            )
+            key = result.inserted_primary_key
+            assert key is not None
+            return int(key[0])
+
+        return run_transaction(self._engine, work, writes=True)
+
+    def update_ingest(self, run_id: int, **values: Any) -> None:
+        """Set columns of a run (`status`, `ended_at`, `fetched`, `reason`, `source`…)."""
+        statement = sa.update(t.ingest_runs).where(t.ingest_runs.c.id == run_id).values(**values)
+        run_transaction(self._engine, lambda c: c.execute(statement), writes=True)
+
+    def ingest_runs(self, limit: int = 20) -> list[IngestRun]:
+        """The newest runs first."""
+        rows = self._read(sa.select(t.ingest_runs).order_by(t.ingest_runs.c.id.desc()).limit(limit))
+        return [IngestRun(**row._mapping) for row in rows]
+
+    def quarantine(self, rows: Sequence[Quarantined]) -> None:
+        """Keep rows that broke the contract out of `bars`, with the reason; the same row twice is one."""
+        values = [
+            {
+                "symbol": r.symbol, "open_time": r.open_time, "reason": r.reason,
+                "row": dict(r.row), "source": r.source, "seen_at": r.seen_at,
+            }
+            for r in rows
+        ]  # fmt: skip
+        run_transaction(
+            self._engine,
+            lambda c: self._upsert(c, t.quarantined_bars, values, update=True),
+            writes=True,
+        )
+
+    def quarantined(self, symbol: str | None = None) -> list[Quarantined]:
+        """The rows in quarantine, in order of time."""
+        statement = sa.select(t.quarantined_bars).order_by(
+            t.quarantined_bars.c.symbol, t.quarantined_bars.c.open_time
+        )
+        if symbol is not None:
+            statement = statement.where(t.quarantined_bars.c.symbol == symbol)
+        return [Quarantined(**row._mapping) for row in self._read(statement)]
+
+    # -- trainer --------------------------------------------------------------------------------
+
+    def save_evaluation(self, evaluation: Evaluation) -> None:
+        """Record an evaluation; the same (model, version, stage, baseline) again replaces it."""
+        c = t.evaluations.c
+        values = {name: getattr(evaluation, name) for name in evaluation.__dataclass_fields__} | {
+            "figures": dict(evaluation.figures)
+        }
+
+        def work(connection: Connection) -> None:
+            connection.execute(
+                sa.delete(t.evaluations).where(
+                    c.model == evaluation.model,
+                    c.version == evaluation.version,
+                    c.stage == evaluation.stage,
+                    c.baseline == evaluation.baseline,
+                )
+            )
+            connection.execute(sa.insert(t.evaluations).values(**values))
+
+        run_transaction(self._engine, work, writes=True)
+
+    def evaluations(self, model: str, stage: str | None = None) -> list[Evaluation]:
+        """Evaluations of a model in the order in which they were made."""
+        columns = [c for c in t.evaluations.c if c.name != "id"]
+        statement = sa.select(*columns).where(t.evaluations.c.model == model)
+        if stage is not None:
+            statement = statement.where(t.evaluations.c.stage == stage)
+        return [Evaluation(**r._mapping) for r in self._read(statement.order_by(t.evaluations.c.id))]
+
+    def save_backtest(self, rows: BacktestRows) -> None:
+        """Replace the hourly forecasts of one back-test alias."""
+        c = t.backtest_rows.c
+        values = [
+            {
+                "model": rows.model,
+                "alias": rows.alias,
+                "version": rows.version,
+                "origin": from_epoch(rows.origin[i]),
+                "target_time": from_epoch(rows.target_time[i]),
+                "last_close": float(rows.last_close[i]),
+                "actual": float(rows.actual[i]),
+                "quantiles": rows.quantiles[i].tolist(),
+                "naive_quantiles": rows.naive_quantiles[i].tolist(),
+            }
+            for i in range(len(rows.origin))
+        ]
+
+        def work(connection: Connection) -> None:
+            connection.execute(sa.delete(t.backtest_rows).where(c.model == rows.model, c.alias == rows.alias))
+            if values:
+                connection.execute(sa.insert(t.backtest_rows), values)
+
+        run_transaction(self._engine, work, writes=True)
+
+    def backtest_rows(self, model: str) -> list[BacktestRows]:
+        """The hourly forecasts of every back-test alias of a model, by alias."""
+        table = t.backtest_rows
+        statement = sa.select(table).where(table.c.model == model).order_by(table.c.alias, table.c.origin)
+        by_alias: dict[str, list[sa.Row[Any]]] = {}
+        for row in self._read(statement):
+            by_alias.setdefault(row.alias, []).append(row)
+        return [
+            BacktestRows(
+                model,
+                alias,
+                rows[0].version,
+                np.array([to_epoch(r.origin) for r in rows], np.int64),
+                np.array([to_epoch(r.target_time) for r in rows], np.int64),
+                np.array([r.last_close for r in rows]),
+                np.array([r.actual for r in rows]),
+                np.array([r.quantiles for r in rows]),
+                np.array([r.naive_quantiles for r in rows]),
+            )
+            for alias, rows in by_alias.items()
+        ]
+
+    # -- serving --------------------------------------------------------------------------------
+
+    def save_forecasts(self, rows: Sequence[ForecastRow]) -> None:
+        """Record forecasts; one that is recorded already stays as it was first made."""
+        values = [
+            {name: getattr(row, name) for name in row.__dataclass_fields__}
+            | {"levels": list(row.levels), "quantiles": list(row.quantiles)}
+            for row in rows
+        ]
+        run_transaction(
+            self._engine,
+            lambda c: self._upsert(c, t.forecasts, values, update=False),
+            writes=True,
+        )
+
+    def forecasts(
+        self,
+        model: str,
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        version: int | None = None,
+        horizon: int | None = None,
+    ) -> list[ForecastRow]:
+        """Recorded forecasts with start <= target_time < end, by target time."""
+        c = t.forecasts.c
+        statement = sa.select(t.forecasts).where(c.model == model)
+        for value, clause in (
+            (start, c.target_time >= start),
+            (end, c.target_time < end),
+            (version, c.version == version),
+            (horizon, c.horizon == horizon),
+        ):
+            if value is not None:
+                statement = statement.where(clause)
+        return [
+            ForecastRow(**{**row._mapping, "levels": tuple(row.levels), "quantiles": tuple(row.quantiles)})
+            for row in self._read(statement.order_by(c.target_time, c.version, c.horizon))
+        ]
+
+    # -- controller -----------------------------------------------------------------------------
+
+    def add_event(self, event: Event) -> int:
+        """Append an event; returns its id."""
+
+        def work(connection: Connection) -> int:
+            result = connection.execute(
+                sa.insert(t.events).values(
+                    at=event.at,
+                    actor=event.actor,
+                    kind=event.kind,
+                    model=event.model,
+                    version=event.version,
+                    alias=event.alias,
+                    reason=event.reason,
+                    evidence=dict(event.evidence),
+                    wall_at=event.wall_at,
+                )
+            )
+            key = result.inserted_primary_key
+            assert key is not None
+            return int(key[0])
+
+        return run_transaction(self._engine, work, writes=True)
+
+    def events(self, model: str, *, kind: str | None = None, limit: int | None = None) -> list[Event]:
+        """Events of a model, the newest first."""
+        statement = sa.select(t.events).where(t.events.c.model == model)
+        if kind is not None:
+            statement = statement.where(t.events.c.kind == kind)
+        return [
+            Event(**row._mapping) for row in self._read(statement.order_by(t.events.c.id.desc()).limit(limit))
+        ]
+
+    # -- clock ----------------------------------------------------------------------------------
+
+    def clock(self) -> datetime:
+        """The replay's present moment.
+
+        Raises:
+            UnavailableError: when no replay has set it.
+        """
+        rows = self._read(sa.select(t.clock.c.now))
+        if not rows:
+            raise UnavailableError(
+                "the store's clock is not set; start a replay, or set HOURCAST_CLOCK=wall", 5
+            )
+        moment: datetime = rows[0][0]
+        return moment
+
+    def set_clock(self, moment: datetime) -> None:
+        """Set the replay's present moment. Only the replay driver calls this."""
+        row = {"id": 1, "now": moment.astimezone(UTC)}
+        run_transaction(self._engine, lambda c: self._upsert(c, t.clock, [row], update=True), writes=True)

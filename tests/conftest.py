@@ -1,0 +1,72 @@
+"""Fixtures that every room's tests share."""
+
+import csv
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hourcast.contracts import Bars, parse_hour, to_epoch
+from hourcast.store import Store, open_store
+
+_DATA = Path(os.environ.get("HOURCAST_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No HOURCAST_ setting of the caller's shell reaches a test."""
+    for name in list(os.environ):
+        if name.startswith("HOURCAST_") and not name.startswith("HOURCAST_TEST_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A fresh store with every table, on SQLite."""
+    opened = open_store(f"sqlite:///{tmp_path / 'store.db'}")
+    opened.upgrade()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def market_dir() -> Path:
+    """The folder of recorded market bars."""
+    return _DATA / "market"
+
+
+@pytest.fixture(scope="session")
+def fixtures_dir() -> Path:
+    """The folder of recorded provider answers."""
+    return _DATA / "fixtures"
+
+
+def read_market(path: Path, symbol: str) -> Bars:
+    """Bars of one recorded CSV."""
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    opens = [to_epoch(parse_hour(row["datetime"])) for row in rows]
+    prices = [[float(row[name] or 0) for name in ("open", "high", "low", "close", "volume")] for row in rows]
+    return Bars.of(symbol, opens, prices)
+
+
+@pytest.fixture(scope="session")
+def market_bars(market_dir: Path) -> dict[str, Bars]:
+    """The recorded bars of the four default series."""
+    files = {"BTC/USDT": "btc_1h", "QQQ": "ndx_1h", "^VIX": "vix_1h", "GC=F": "gold_1h"}
+    return {symbol: read_market(market_dir / f"{name}.csv", symbol) for symbol, name in files.items()}
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Ask for a port of 127.0.0.1 that nobody uses now."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            return port
+
+    return find
