@@ -280,15 +280,18 @@ class Forecaster:
         if not skip_unusable and not features.usable.all():
             first = int(at[~features.usable][0])
             raise DataError(why_unusable(bars[spec.target], spec.features, first))
-        parts = [
-            self._session.run(["z"], {"x": features.x[i : i + _BATCH]})[0] for i in range(0, len(at), _BATCH)
-        ]
-        z = np.concatenate(parts).astype(np.float64)
+        z = self.run_network(features.x)
         chosen = [spec.horizons.index(h) for h in wanted]
         z = self.adjust(z)[:, chosen]
         scale = features.sigma[:, None] * horizon_scale(spec.features, at, wanted)
         change = z * scale[:, :, None]
         return features.last_close[:, None, None] * np.exp(change), features.last_close, features.usable
+
+    def run_network(self, x: np.ndarray[Any, np.dtype[np.float32]]) -> FloatArray:
+        """The network's raw z (N, horizons, levels) for features x (N, window, width)."""
+        parts = [self._session.run(["z"], {"x": x[i : i + _BATCH]})[0] for i in range(0, len(x), _BATCH)]
+        z: FloatArray = np.concatenate(parts).astype(np.float64)
+        return z
 
     def adjust(self, z: FloatArray) -> FloatArray:
         """Apply shrinkage and calibration to the network's z (N, H, Q), and keep quantiles from crossing."""

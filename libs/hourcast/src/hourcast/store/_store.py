@@ -87,6 +87,35 @@ class Store:
         finally:
             connection.scalar(sa.text("SELECT RELEASE_LOCK('hourcast-upgrade')"))
 
+    @contextlib.contextmanager
+    def exclusive(self, name: str) -> Iterator[None]:
+        """Hold a lock by name, so that only one process on this store does a thing; a killed holder frees it.
+
+        Raises:
+            UnavailableError: when another process holds it.
+        """
+        taken = UnavailableError(
+            f"another `{name}` on this store is running; try again when it has ended", 30
+        )
+        if self._engine.dialect.name == "sqlite":
+            import fcntl
+
+            with Path(f"{self._engine.url.database}.{name}.lock").open("w") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise taken from None
+                yield
+            return
+        with self._engine.connect() as connection:
+            lock = sa.bindparam("lock", f"hourcast-{self._engine.url.database}-{name}"[:64])
+            if connection.scalar(sa.select(sa.func.get_lock(lock, 0))) != 1:
+                raise taken
+            try:
+                yield
+            finally:
+                connection.scalar(sa.select(sa.func.release_lock(lock)))
+
     def _read(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
         return run_transaction(
             self._engine, lambda connection: connection.execute(statement).all(), writes=False

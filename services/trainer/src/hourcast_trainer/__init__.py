@@ -1,0 +1,3 @@
+"""Trains, checks and registers hourly forecasters."""
+
+__all__: list[str] = []

@@ -1,0 +1,206 @@
+"""`hourcast train` and `hourcast backtest`."""
+
+import logging
+import signal
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from hourcast.contracts import parse_hour
+from hourcast.errors import ConfigurationError, HourcastError, UnavailableError
+
+if TYPE_CHECKING:
+    from hourcast.store import Store
+    from hourcast_trainer.backtest import BacktestReport
+    from hourcast_trainer.settings import TrainerSettings
+
+__all__ = ["backtest", "train"]
+
+_LOG = logging.getLogger("hourcast.trainer")
+
+
+def _moment(_context: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        return parse_hour(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=parameter) from None
+
+
+def _every(_context: click.Context, parameter: click.Parameter, value: str) -> int:
+    units = {"d": 1, "w": 7}
+    if value[:-1].isdigit() and value[-1:] in units and int(value[:-1]) > 0:
+        return int(value[:-1]) * units[value[-1]]
+    raise click.BadParameter(f"{value!r} is not a span; write it as 1w or 3d", param=parameter)
+
+
+def _open() -> "tuple[TrainerSettings, Store]":
+    from hourcast.store import open_store
+    from hourcast_trainer.settings import TrainerSettings
+
+    settings = TrainerSettings.load()
+    logging.getLogger().setLevel(settings.log_level)
+    # MLflow tells at INFO what we tell better.
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    return settings, open_store(settings.resolved_database_url)
+
+
+@click.command()
+@click.option(
+    "--as-of", callback=_moment, help="train as if it were this hour (default: now, by HOURCAST_CLOCK)"
+)
+@click.option("--watch", is_flag=True, help="stay, and train whenever it is due")
+def train(as_of: datetime | None, watch: bool) -> None:
+    """Train, check and register a version when one is due; ends with 0 also when nothing is due."""
+    settings, store = _open()
+    if watch:
+        if as_of is not None:
+            raise ConfigurationError("--as-of and --watch exclude each other: a watch follows HOURCAST_CLOCK")
+        _watch(settings, store)
+        return
+    from hourcast.clock import clock_from
+    from hourcast_trainer.registry import Registry
+    from hourcast_trainer.training import train_once
+
+    moment = as_of or clock_from(settings.clock, store.clock).now()
+    outcome = train_once(settings, store, Registry(settings), moment, click.echo)
+    click.echo(outcome.message)
+
+
+def _watch(settings: "TrainerSettings", store: "Store") -> None:
+    """Look at the clock, train what is due, until told to stop."""
+    from hourcast.clock import clock_from
+    from hourcast_trainer.calendar import plan_for
+    from hourcast_trainer.registry import Registry
+    from hourcast_trainer.training import train_once
+
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    clock = clock_from(settings.clock, store.clock)
+    registry: Registry | None = None
+    told, idle_for = "", None
+    while not stop.is_set():
+        try:
+            moment = clock.now()
+            plan = plan_for(moment, settings.gate_days, settings.train_days)
+            # Within one UTC day the answer "nothing due" stays the same.
+            if plan.trained_through != idle_for:
+                registry = registry or Registry(settings)
+                outcome = train_once(settings, store, registry, moment, lambda line: _LOG.info("%s", line))
+                if outcome.status == "nothing due":
+                    idle_for = plan.trained_through
+                _LOG.info("%s", outcome.message)
+                told = ""
+        except HourcastError as error:
+            if str(error) != told:
+                _LOG.warning("%s", error)
+                told = str(error)
+            if not isinstance(error, UnavailableError):
+                stop.wait(30)
+        stop.wait(settings.train_poll_s)
+
+
+@click.command()
+@click.option(
+    "--from", "start", required=True, callback=_moment, help="first hour that is forecast, e.g. 2024-06-06"
+)
+@click.option("--to", "end", required=True, callback=_moment, help="end, exclusive")
+@click.option(
+    "--every", "every_days", default="1w", show_default=True, callback=_every, help="time between trainings"
+)
+@click.option(
+    "--jobs", default=2, show_default=True, type=click.IntRange(1, 64), help="trainings side by side"
+)
+@click.option("--json", "as_json", is_flag=True, help="figures as JSON")
+def backtest(start: datetime, end: datetime, every_days: int, jobs: int, as_json: bool) -> None:
+    """Walk forward: train as production would have, week by week, and compare with "the price stays"."""
+    import json
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from hourcast_trainer.backtest import report, run_backtest
+    from hourcast_trainer.registry import Registry
+
+    settings, store = _open()
+    store.upgrade()
+    _check_span(settings, store, start, end)
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with store.exclusive("backtest"), Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("back-test", total=None)
+        for week, done, total in run_backtest(
+            settings, store, Registry(settings), start, end, every_days, jobs
+        ):
+            bar.update(task, completed=done, total=total, description=f"back-test {week.alias}")
+    result = report(store, settings, start, end, every_days)
+    if as_json:
+        both = {
+            "model": result.model.as_dict(),
+            "naive": result.naive.as_dict(),
+            "months": {
+                m: {"model": a.as_dict(), "naive": b.as_dict()} for m, (a, b) in result.months.items()
+            },
+            "weeks_by_network": result.networks,
+            "weeks_by_floor": result.floors,
+            "synthetic": settings.synthetic,
+        }
+        click.echo(json.dumps(both, indent=1))
+        return
+    _show(result, settings, start, end)
+
+
+def _check_span(settings: "TrainerSettings", store: "Store", start: datetime, end: datetime) -> None:
+    symbol = settings.target.symbol
+    known = {f.symbol: f for f in store.freshness()}.get(symbol)
+    if known is None or known.last_close is None or known.first_open is None:
+        raise UnavailableError(f"there are no bars of {symbol}; run `hourcast etl run` first")
+    from hourcast_trainer.models import MODELS
+
+    need = timedelta(days=settings.gate_days, hours=MODELS["naive"].history_h(settings) + 1)
+    if start < known.first_open + need:
+        raise ConfigurationError(
+            f"--from {start:%Y-%m-%d} is too early: bars of {symbol} begin at {known.first_open:%Y-%m-%d}, "
+            f"and the first training needs {need.days + 1} days; start at {known.first_open + need + timedelta(days=1):%Y-%m-%d} or later"
+        )
+    if end > known.last_close:
+        raise ConfigurationError(
+            f"--to {end:%Y-%m-%d %H:%M} is too late: the newest bar of {symbol} closed at "
+            f"{known.last_close.astimezone(UTC):%Y-%m-%d %H:%M}"
+        )
+
+
+def _show(result: "BacktestReport", settings: "TrainerSettings", start: datetime, end: datetime) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    title = f"{settings.target.symbol}, one hour ahead, {start:%Y-%m-%d} to {end:%Y-%m-%d}"
+    if settings.synthetic:
+        title += " (SYNTHETIC BARS)"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("month", no_wrap=True)
+    table.add_column("hours", justify="right", no_wrap=True)
+    for name in ("RMSE", "MAE", "pinball", "in 90 %"):
+        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("naive", justify="right", style="dim", no_wrap=True)
+    rows = [*result.months.items(), ("all", (result.model, result.naive))]
+    for i, (name, (ours, naive)) in enumerate(rows):
+        if i == len(rows) - 1:
+            table.add_section()
+        cells = [name, str(ours.n)]
+        for figure, form in (("rmse", ",.1f"), ("mae", ",.1f"), ("pinball", ",.2f"), ("coverage_90", ".1%")):
+            cells += [format(getattr(part, figure), form) for part in (ours, naive)]
+        table.add_row(*cells)
+    console.print(table)
+    console.print(
+        f"Pinball loss against naive: {result.model.pinball / result.naive.pinball:.4f}. "
+        f"{result.networks} weeks were forecast by the LSTM, {result.floors} by the naive floor.\n"
+        "naive: the price stays, with the quantiles of the last 30 days around it. Figures are in quote currency."
+    )

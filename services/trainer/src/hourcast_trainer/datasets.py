@@ -1,0 +1,95 @@
+"""Training sets: what a feature specification learns from the past, samples and their targets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hourcast.contracts import HOUR_S, Bars, FloatArray, IntArray, fingerprint
+from hourcast.features import ExogenousFeature, FeatureSpec, build, hour_of_week, hourly_grid
+from hourcast.forecaster import HORIZONS, horizon_scale
+from hourcast.settings import CoreSettings
+
+__all__ = ["Samples", "data_fingerprint", "fit_features", "make_samples", "realised"]
+
+_SEASONAL_PRIOR = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """N samples in order of time: `x` (N, window, width) float32 and `z` (N, H) float32.
+
+    `z` is the h-hour log-return over the volatility known at the origin, scaled to the horizon.
+    """
+
+    origin: IntArray
+    x: npt.NDArray[np.float32]
+    z: npt.NDArray[np.float32]
+
+
+def fit_features(
+    bars: Mapping[str, Bars], settings: CoreSettings, window: int, start_s: int, end_s: int
+) -> FeatureSpec:
+    """Learn the seasonal factors and exogenous scales from returns that closed in (start_s, end_s]."""
+    target = settings.target.symbol
+    grid = hourly_grid(bars[target].known_at(end_s))
+    inside = (grid.close_time > start_s) & grid.real
+    inside[0] = False
+    square = grid.log_return[inside] ** 2
+    # One jump must not make its hour of the week look wild for a year.
+    square = np.minimum(square, np.quantile(square, 0.995))
+    slot = hour_of_week(grid.close_time[inside])
+    total = np.bincount(slot, weights=square, minlength=168)
+    count = np.bincount(slot, minlength=168)
+    # An hour of the week is seen a few dozen times, so its variance leans on its neighbours and on the mean.
+    smooth, seen = (np.convolve(np.tile(a, 3), [0.5, 1, 0.5], "same")[168:336] for a in (total, count))
+    variance = (smooth + _SEASONAL_PRIOR * square.mean()) / (seen + _SEASONAL_PRIOR)
+    factor = np.sqrt(variance / variance.mean())
+    exogenous = []
+    for series in settings.exogenous:
+        part = bars.get(series.symbol, Bars.empty(series.symbol)).known_at(end_s)
+        change = np.diff(np.log(part.close[part.close_time > start_s]))
+        scale = float(np.std(change)) if len(change) > 100 else 0.0
+        exogenous.append(
+            ExogenousFeature(
+                symbol=series.symbol,
+                max_staleness_s=int(series.max_staleness_h * HOUR_S),
+                scale=max(scale, 1e-4),
+            )
+        )
+    return FeatureSpec(
+        target=target, exogenous=tuple(exogenous), window=window, seasonal=tuple(factor.tolist())
+    )
+
+
+def make_samples(bars: Mapping[str, Bars], spec: FeatureSpec, start_s: int, end_s: int) -> Samples:
+    """Every hour from `start_s` whose features are whole and whose targets had all closed by `end_s`."""
+    target = bars[spec.target]
+    last_origin = end_s - max(HORIZONS) * HOUR_S
+    origins = target.close_time[(target.close_time >= start_s) & (target.close_time <= last_origin)]
+    features = build(bars, spec, origins)
+    change = np.log(realised(target.known_at(end_s), origins)) - np.log(features.last_close)[:, None]
+    z = change / (features.sigma[:, None] * horizon_scale(spec, origins, HORIZONS))
+    good = features.usable & np.isfinite(z).all(axis=1)
+    return Samples(origins[good], features.x[good], np.clip(z[good], -12, 12).astype(np.float32))
+
+
+def realised(target: Bars, origins: IntArray, horizons: tuple[int, ...] = HORIZONS) -> FloatArray:
+    """(N, H): the close at each origin plus each horizon; NaN where no bar closed then."""
+    wanted = origins[:, None] + np.asarray(horizons, np.int64) * HOUR_S
+    place = np.searchsorted(target.close_time, wanted)
+    safe = np.minimum(place, len(target) - 1)
+    found = (place < len(target)) & (target.close_time[safe] == wanted)
+    out: FloatArray = np.where(found, target.close[safe], np.nan)
+    return out
+
+
+def data_fingerprint(bars: Mapping[str, Bars], start_s: int, end_s: int) -> str:
+    """Fingerprint of the bars that closed in (start_s, end_s]."""
+    return fingerprint(
+        {
+            symbol: part.take((part.close_time > start_s) & (part.close_time <= end_s))
+            for symbol, part in bars.items()
+        }
+    )

@@ -1,0 +1,265 @@
+"""MLflow: runs, versions, tags and aliases. The trainer is their only writer."""
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hourcast import __version__
+from hourcast.contracts import Bars, Golden
+from hourcast.errors import UnavailableError
+from hourcast.forecaster import save
+from hourcast_trainer.gate import Decision
+from hourcast_trainer.models import EpochLosses, Fitted
+from hourcast_trainer.settings import TrainerSettings
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["RegisteredVersion", "Registry"]
+
+_STAGE = "stage"
+_ALIAS_TAG = "alias"
+_ALIAS_SET = "alias_set"
+# The forecaster runs on these alone; `hourcast` is installed from its source, in libs/hourcast.
+_REQUIREMENTS = [f"hourcast=={__version__}", "mlflow", "numpy", "onnxruntime", "pandas"]
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredVersion:
+    """A version as the registry has it; `gate` is None where registering was cut short."""
+
+    version: int
+    run_id: str
+    kind: str
+    stage: str
+    gate: str | None
+    trained_through: date | None
+    alias: str | None
+    alias_was_set: bool
+
+
+class Registry:
+    """One registered model and its experiment."""
+
+    def __init__(self, settings: TrainerSettings) -> None:
+        # MLflow retries for minutes by default; a job that fails soon is tried again by its schedule.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+        import mlflow
+
+        self._mlflow = mlflow
+        self._settings = settings
+        self._name = settings.model_name
+        mlflow.set_tracking_uri(settings.mlflow_url)
+        mlflow.set_registry_uri(settings.mlflow_url)
+        self._client = mlflow.MlflowClient(settings.mlflow_url, settings.mlflow_url)
+        self._experiment_id: str | None = None
+
+    def ready(self) -> None:
+        """Make sure that the server answers and the model exists.
+
+        Raises:
+            UnavailableError: when MLflow does not answer.
+        """
+        from mlflow.exceptions import MlflowException, RestException
+
+        try:
+            try:
+                self._client.create_registered_model(self._name)
+            except RestException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            self._experiment_id = self._mlflow.set_experiment(self._name).experiment_id
+        except MlflowException as error:
+            raise UnavailableError(
+                f"MLflow at {self._settings.mlflow_url} does not answer ({str(error).splitlines()[0][:160]}); "
+                "check HOURCAST_MLFLOW_URL and that it runs",
+                retry_after_s=5,
+            ) from error
+
+    def versions(self) -> list[RegisteredVersion]:
+        """Every version, oldest first."""
+        found = self._client.search_model_versions(f"name = '{self._name}'", max_results=1000)
+        out = []
+        for item in found:
+            tags = item.tags
+            through = tags.get("trained_through")
+            out.append(
+                RegisteredVersion(
+                    version=int(item.version),
+                    run_id=item.run_id or "",
+                    kind=tags.get("kind", "unknown"),
+                    stage=tags.get(_STAGE, "unknown"),
+                    gate=tags.get("gate"),
+                    trained_through=date.fromisoformat(through) if through else None,
+                    alias=tags.get(_ALIAS_TAG),
+                    alias_was_set=tags.get(_ALIAS_SET) == "true",
+                )
+            )
+        return sorted(out, key=lambda v: v.version)
+
+    def aliases(self) -> dict[str, int]:
+        """Alias to version."""
+        model = self._client.get_registered_model(self._name)
+        return {alias: int(version) for alias, version in model.aliases.items()}
+
+    def clear_interrupted(self) -> int:
+        """Close what a killed training left: its run, and its version if it has one. Returns how many runs."""
+        assert self._experiment_id is not None
+        runs = self._client.search_runs(
+            [self._experiment_id], "attributes.status = 'RUNNING'", max_results=100
+        )
+        for run in runs:
+            self._client.set_tag(run.info.run_id, "ended_by", "a later training: this one was interrupted")
+            self._client.set_terminated(run.info.run_id, "KILLED")
+        for version in self.versions():
+            if version.gate is None:
+                self._tag(version.version, {"gate": "failed", "gate_reason": "training was interrupted"})
+        return len(runs)
+
+    def _tag(self, version: int, tags: Mapping[str, str]) -> None:
+        for key, value in tags.items():
+            self._client.set_model_version_tag(self._name, str(version), key, value[:4900])
+
+    def register(
+        self,
+        fitted: Fitted,
+        golden: Golden,
+        bars: Mapping[str, Bars],
+        stage: str,
+        metrics: Mapping[str, float],
+        plots: Mapping[str, "Figure"],
+        run_name: str,
+    ) -> tuple[int, str]:
+        """Log a run with all that belongs to it and register its model; tags and alias are `decide`'s.
+
+        Returns:
+            version and run id.
+        """
+        mlflow, spec = self._mlflow, fitted.spec
+        with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_name=run_name) as run:
+            directory = Path(folder) / "forecaster"
+            save(directory, spec, fitted.network)
+            (Path(folder) / "golden.json").write_text(golden.model_dump_json())
+            mlflow.set_tags({"code_version": __version__, "kind": spec.kind, _STAGE: stage})
+            mlflow.log_params(
+                {
+                    "kind": spec.kind,
+                    "seed": spec.seed,
+                    "trained_through": spec.trained_through.isoformat(),
+                    "training_start": spec.training.start.isoformat(),
+                    "training_end": spec.training.end.isoformat(),
+                    "training_rows": spec.training.rows,
+                    **fitted.params,
+                }
+            )
+            mlflow.log_input(self._dataset(bars[spec.target], fitted), context="training")
+            self._log_metrics(run.info.run_id, fitted.epochs, metrics)
+            for name, figure in plots.items():
+                mlflow.log_figure(figure, f"plots/{name}.png")
+            example = _example(golden)
+            from mlflow.models import ModelSignature
+            from mlflow.types.schema import ColSpec, Schema
+
+            columns = [("symbol", "string"), ("open_time", "long"), ("close_time", "long")]
+            columns += [(name, "double") for name in ("open", "high", "low", "close", "volume")]
+            outputs = [("origin", "long"), ("target_time", "long"), ("horizon", "long")]
+            outputs += [(f"q{level:.2f}", "double") for level in spec.levels]
+            info = mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+                artifacts={"forecaster": str(directory), "golden": str(Path(folder) / "golden.json")},
+                signature=ModelSignature(
+                    Schema([ColSpec(kind, name) for name, kind in columns]),
+                    Schema([ColSpec(kind, name) for name, kind in outputs]),
+                ),
+                input_example=example,
+                pip_requirements=_REQUIREMENTS,
+                registered_model_name=self._name,
+            )
+            return int(info.registered_model_version), run.info.run_id
+
+    def _log_metrics(self, run_id: str, epochs: Sequence[EpochLosses], metrics: Mapping[str, float]) -> None:
+        import time
+
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        points = [Metric(name, value, now, 0) for name, value in metrics.items()]
+        for e in epochs:
+            points.append(Metric("training_loss", e.training, now, e.epoch))
+            points.append(Metric("validation_loss", e.validation, now, e.epoch))
+        self._client.log_batch(run_id, metrics=points)
+
+    def _dataset(self, target: Bars, fitted: Fitted) -> Any:
+        import pandas as pd
+
+        training = fitted.spec.training
+        span = target.take(
+            (target.close_time >= training.start.timestamp())
+            & (target.close_time <= training.end.timestamp())
+        )
+        frame = pd.DataFrame({"close_time": pd.to_datetime(span.close_time, unit="s"), "close": span.close})
+        return self._mlflow.data.from_pandas(  # type: ignore[attr-defined]
+            frame, name=f"{target.symbol} bars", digest=fitted.spec.data_fingerprint
+        )
+
+    def decide(
+        self,
+        version: int,
+        fitted: Fitted,
+        decision: Decision,
+        stage: str,
+        alias: str | None,
+        figures: Mapping[str, float],
+    ) -> None:
+        """Tag a version with what the gate said. The tag `gate` comes last: without it the version is unfinished."""
+        spec = fitted.spec
+        tags = {
+            "kind": spec.kind,
+            _STAGE: stage,
+            "gate_reason": decision.reason,
+            "trained_through": spec.trained_through.isoformat(),
+            "decided_at": spec.decided_at.isoformat(),
+            "data_fingerprint": spec.data_fingerprint,
+            "code_version": spec.code_version,
+            **{name: f"{value:.6g}" for name, value in figures.items()},
+        }
+        if alias is not None:
+            tags[_ALIAS_TAG] = alias
+        self._tag(version, tags)
+        self._tag(version, {"gate": "passed" if decision.passed else "failed"})
+
+    def set_alias(self, version: int, alias: str) -> None:
+        """Point an alias at a version, and note that it was, so that a later run does not set it again."""
+        self._client.set_registered_model_alias(self._name, alias, str(version))
+        self._tag(version, {_ALIAS_SET: "true"})
+
+    def finish_aliases(self) -> list[tuple[str, int]]:
+        """Set aliases that a killed training had decided on and not set. Aliases that people removed stay removed."""
+        done = []
+        for version in self.versions():
+            if version.gate == "passed" and version.alias and not version.alias_was_set:
+                self.set_alias(version.version, version.alias)
+                done.append((version.alias, version.version))
+        return done
+
+    def forecaster_of(self, version: int) -> Path:
+        """Download a version's forecaster directory."""
+        folder = self._mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{self._name}/{version}")
+        return Path(folder) / "artifacts" / "forecaster"
+
+
+def _example(golden: Golden) -> Any:
+    import pandas as pd
+
+    parts = [pd.DataFrame(part) for part in golden.bars.values()]
+    return pd.concat(parts, ignore_index=True)[
+        ["symbol", "open_time", "close_time", "open", "high", "low", "close", "volume"]
+    ]
