@@ -14,8 +14,8 @@ from sqlalchemy.exc import (
     InterfaceError,
     OperationalError,
     ProgrammingError,
-    SQLAlchemyError,
 )
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from hourcast.errors import ConfigurationError, UnavailableError
 
@@ -110,8 +110,6 @@ def run_transaction(engine: Engine, work: Callable[[Connection], T], *, writes: 
                     retry_after_s=5,
                 ) from error
             time.sleep(random.uniform(0, 0.05 * 2**attempt))
-        except SQLAlchemyError as error:
-            if isinstance(error, DBAPIError):
-                raise
-            raise UnavailableError(f"the store failed: {error}", retry_after_s=5) from error
+        except PoolTimeoutError as error:
+            raise UnavailableError("every connection to the store is in use", retry_after_s=5) from error
     raise AssertionError("unreachable")
