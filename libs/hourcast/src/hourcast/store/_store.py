@@ -108,7 +108,7 @@ class Store:
                 yield
             return
         with self._engine.connect() as connection:
-            lock = sa.bindparam("lock", f"hourcast-{self._engine.url.database}-{name}"[:64])
+            lock: sa.BindParameter[str] = sa.bindparam("lock", f"hourcast-{self._engine.url.database}-{name}"[:64])
             if connection.scalar(sa.select(sa.func.get_lock(lock, 0))) != 1:
                 raise taken
             try:

@@ -1,0 +1,103 @@
+"""What lies in a package's `model` folder, and how it is read from a `.bento`."""
+
+import hashlib
+import io
+import tarfile
+from datetime import date
+from pathlib import Path
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from hourcast.bucket import Bucket, manifest_key, package_key
+from hourcast.contracts import PackageManifest
+from hourcast.errors import DataError, UnavailableError
+from hourcast.forecaster import Forecaster, check_golden, golden_from_json, load
+
+__all__ = ["MODEL_FOLDER", "PackageInfo", "fetch", "load_model", "read_manifest", "unpack"]
+
+MODEL_FOLDER = "src/model"
+_INFO = "package.json"
+
+
+class PackageInfo(BaseModel):
+    """`package.json`: who the packaged version is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model: str
+    version: int
+    run_id: str
+    alias: str | None
+    kind: str
+    data_fingerprint: str
+    trained_through: date
+    decided_at: AwareDatetime
+    synthetic: bool
+
+
+def read_manifest(bucket: Bucket, model: str, version: int) -> PackageManifest | None:
+    """The manifest of a version, or None where the version has no whole package.
+
+    Raises:
+        DataError: when it is there and is not a manifest.
+    """
+    body = bucket.get(manifest_key(model, version))
+    if body is None:
+        return None
+    try:
+        return PackageManifest.model_validate_json(body)
+    except ValidationError:
+        raise DataError(f"the manifest of {model} version {version} is not valid; package it again") from None
+
+
+def fetch(bucket: Bucket, model: str, version: int) -> bytes:
+    """The `.bento` of a version, its sum checked against the manifest.
+
+    Raises:
+        UnavailableError: when it is not in the bucket yet.
+        DataError: when it is not what the manifest says.
+    """
+    manifest = read_manifest(bucket, model, version)
+    body = bucket.get(package_key(model, version)) if manifest is not None else None
+    if manifest is None or body is None:
+        raise UnavailableError(
+            f"{model} version {version} is not packaged yet; run `hourcast package {version}`",
+            retry_after_s=5,
+        )
+    found = hashlib.sha256(body).hexdigest()
+    if found != manifest.sha256:
+        raise DataError(
+            f"the package of {model} version {version} is corrupt: its SHA-256 is {found[:12]}…, "
+            f"the manifest says {manifest.sha256[:12]}…; delete it and package it again"
+        )
+    return body
+
+
+def unpack(body: bytes, folder: Path, only: str | None = None) -> None:
+    """Unpack a `.bento`, or the part of it below the folder `only`; members that climb out are refused."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+            members = [
+                m for m in archive.getmembers() if only is None or m.name.removeprefix("./").startswith(only)
+            ]
+            archive.extractall(folder, members=members, filter="data")
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise DataError(f"the package cannot be unpacked: {error}") from None
+
+
+def load_model(folder: Path) -> tuple[PackageInfo, Forecaster]:
+    """Load a `model` folder and make sure that its golden input gives its golden output.
+
+    Raises:
+        DataError: when anything in it is missing, broken or gives another output.
+    """
+    try:
+        info = PackageInfo.model_validate_json((folder / _INFO).read_bytes())
+        golden = golden_from_json((folder / "golden.json").read_bytes())
+    except FileNotFoundError as error:
+        raise DataError(f"{Path(str(error.filename)).name} is missing from the package") from None
+    except ValidationError:
+        raise DataError(f"{_INFO} is not valid") from None
+    forecaster = load(folder / "forecaster")
+    check_golden(forecaster, golden)
+    return info, forecaster

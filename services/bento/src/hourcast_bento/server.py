@@ -1,0 +1,33 @@
+"""BentoML's application of an unpacked package under uvicorn, in one process.
+
+`bentoml serve` of the same folder answers alike; it starts an arbiter and a worker, where a rollout starts one
+process a replica and stops it with SIGTERM.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Serve `argv[1]` (an unpacked package) on `argv[2]`:`argv[3]`."""
+    folder, host, port = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    os.environ.setdefault("BENTOML_HOME", str(folder / "home"))
+    import logging
+
+    import uvicorn
+
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    from hourcast_bento.service import Hourcast
+
+    uvicorn.run(
+        Hourcast.to_asgi(),  # type: ignore[attr-defined]  # the decorator makes it a Service
+        host=host, port=port, log_level="warning", access_log=False,
+        timeout_keep_alive=75, timeout_graceful_shutdown=20,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

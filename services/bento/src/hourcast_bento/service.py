@@ -1,0 +1,66 @@
+"""The BentoML service: one process, one model, loaded from the package that this file lies in."""
+
+from pathlib import Path
+
+import bentoml
+from prometheus_client import Counter, Gauge
+
+from hourcast.errors import UnavailableError
+from hourcast_bento.app import build_app
+from hourcast_bento.serving import Serving
+from hourcast_bento.settings import ServingSettings
+
+__all__ = ["Hourcast"]
+
+_running: list[Serving] = []
+
+
+def _serving() -> Serving:
+    if not _running:
+        raise UnavailableError("the model is not loaded yet", retry_after_s=1)
+    return _running[0]
+
+
+@bentoml.service(name="hourcast", workers=1, traffic={"timeout": 120}, logging={"access": {"enabled": False}})
+@bentoml.asgi_app(build_app(_serving), path="/")
+class Hourcast:
+    """Loads the model, checks its golden prediction, answers."""
+
+    def __init__(self) -> None:
+        settings = ServingSettings.load()
+        serving = Serving(settings, settings.package_dir or Path(__file__).parents[1] / "model")
+        info = serving.info
+        labels = {
+            "version": str(info.version),
+            "alias": serving.alias,
+            "kind": info.kind,
+            "run_id": info.run_id,
+        }
+        Gauge(
+            "hourcast_model_info", "The served version; always 1", list(labels), multiprocess_mode="liveall"
+        ).labels(**labels).set(1)
+        age = Gauge(
+            "hourcast_bar_age_seconds",
+            "Age of the newest bar when it was forecast from",
+            multiprocess_mode="max",
+        )
+        recorded = Counter("hourcast_forecasts_recorded", "Forecasts that this server recorded")
+
+        def count(rows: int, age_s: float) -> None:
+            recorded.inc(rows)
+            age.set(age_s)
+
+        serving.on_recorded = count
+        self._serving = serving
+        _running[:] = [serving]
+        serving.start()
+
+    # BentoML's /readyz asks this; the golden prediction was checked when the model was loaded.
+    async def __is_ready__(self) -> bool:
+        return bool(_running)
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # BentoML ships no types for it
+    def end(self) -> None:
+        """Stop recording."""
+        _running.clear()
+        self._serving.stop()
