@@ -209,7 +209,7 @@ def build_app(serving: Callable[[], Serving]) -> FastAPI:
         return RedirectResponse("/docs")
 
     @app.api_route("/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
-    def nothing(path: str, request: Request) -> None:
+    def nothing(path: str) -> None:
         """Any other path, or a known one with another method."""
         others = {
             route.path: route.methods or set()

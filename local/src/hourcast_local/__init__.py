@@ -1,0 +1,3 @@
+"""The same services as processes on one machine."""
+
+__all__: list[str] = []

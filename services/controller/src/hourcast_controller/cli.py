@@ -1,0 +1,289 @@
+"""`hourcast controller | status | history | pin | unpin | hold | release | undo`."""
+
+import json
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hourcast.contracts import HOLD_ANNOTATION, PIN_ANNOTATION
+from hourcast.errors import RefusedError, UnavailableError
+
+if TYPE_CHECKING:
+    from hourcast.store import Store
+    from hourcast_controller.journal import Journal
+    from hourcast_controller.registry import Registry
+    from hourcast_controller.settings import ControllerSettings
+    from hourcast_controller.targets import LocalTarget
+
+__all__ = ["controller", "history", "hold", "pin", "release", "status", "undo", "unpin"]
+
+
+@dataclass(slots=True)
+class _Room:
+    """Everything that a command talks to."""
+
+    settings: "ControllerSettings"
+    store: "Store"
+    registry: "Registry"
+    target: "LocalTarget"
+    journal: "Journal"
+
+
+@contextmanager
+def _room(actor: str) -> Iterator[_Room]:
+    from hourcast.clock import clock_from
+    from hourcast.store import open_store
+    from hourcast_controller.journal import Journal
+    from hourcast_controller.registry import Registry
+    from hourcast_controller.settings import ControllerSettings
+    from hourcast_controller.targets import LocalTarget
+
+    settings = ControllerSettings.load()
+    logging.getLogger().setLevel(settings.log_level)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    store = open_store(settings.resolved_database_url)
+    target = LocalTarget(settings.node_url)
+    journal = Journal(store, clock_from(settings.clock, store.clock), settings.model_name, actor)
+    with Registry(settings.mlflow_url, settings.model_name) as registry:
+        try:
+            yield _Room(settings, store, registry, target, journal)
+        finally:
+            target.close()
+            store.close()
+
+
+@click.command()
+def controller() -> None:
+    """Watch the registry and roll the served version over; runs until it is told to stop."""
+    from hourcast.bucket import open_bucket
+    from hourcast_controller.loop import Controller
+
+    with _room("controller") as room:
+        settings = room.settings
+        bucket = open_bucket(settings.resolved_bucket_url, settings.s3_endpoint_url)
+        loop = Controller(settings, room.registry, bucket, room.store, room.target, room.journal)
+        signal.signal(signal.SIGTERM, lambda *_: loop.stop())
+        signal.signal(signal.SIGINT, lambda *_: loop.stop())
+        webhook = None
+        if settings.webhook_secret is not None:
+            from hourcast_controller.webhook import Webhook
+
+            webhook = Webhook(
+                settings.webhook_host,
+                settings.webhook_port,
+                settings.webhook_secret.get_secret_value(),
+                loop.hint,
+            )
+            webhook.start()
+        try:
+            loop.run()
+        finally:
+            if webhook is not None:
+                webhook.stop()
+
+
+def _print_json(value: Any) -> None:
+    def plain(part: Any) -> str:
+        if isinstance(part, datetime):
+            return part.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return str(part)
+
+    click.echo(json.dumps(value, indent=1, default=plain))
+
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="for programs")
+
+
+@click.command()
+@_as_json
+def status(as_json: bool) -> None:
+    """What is served, what should be, and what stands in the way."""
+    from hourcast_controller.journal import quarantine_of
+
+    with _room("operator") as room:
+        deployment = room.target.observe()
+        registry: Any = None
+        problem = None
+        try:
+            registry = room.registry.read()
+        except UnavailableError as error:
+            problem = str(error)
+        quarantine = quarantine_of(room.store.events(room.settings.model_name, limit=5000))
+        jobs = room.target.jobs()
+        aliases = dict(sorted(registry.aliases.items(), reverse=True)) if registry else {}
+        if as_json:
+            _print_json(
+                {
+                    "deployment": asdict(deployment),
+                    "policy": room.settings.policy,
+                    "aliases": aliases,
+                    "registry_problem": problem,
+                    "quarantine": {v: {"run_id": run, "reason": why} for v, (run, why) in quarantine.items()},
+                    "jobs": {name: asdict(job) for name, job in jobs.items()},
+                }
+            )
+            return
+        from rich.console import Console
+        from rich.table import Table
+
+        console = Console()
+        table = Table(show_header=False, box=None, pad_edge=False)
+        served = deployment.serving_version
+        facts = registry.versions.get(served) if registry and served else None
+        kind = f", {facts.kind}" if facts else ""
+        table.add_row(
+            "serving",
+            f"version {served} (alias {deployment.serving_alias}{kind})" if served else "nothing yet",
+        )
+        if deployment.desired_version != served:
+            how = "rolling" if deployment.rolling else "wanted"
+            table.add_row(how, f"version {deployment.desired_version} (alias {deployment.desired_alias})")
+        table.add_row("policy", room.settings.policy)
+        table.add_row("pin", f"version {deployment.pin}" if deployment.pin else "none")
+        table.add_row("hold", "yes: nothing is rolled until `hourcast release`" if deployment.hold else "no")
+        shown = [a for a in aliases if not a.startswith("backtest_")]
+        told = ", ".join(f"{a} → v{aliases[a]}" for a in shown[:6]) or "none yet"
+        back = len(aliases) - len(shown)
+        table.add_row(
+            "aliases", told + (f" … and {back} of back-tests" if back else "") if problem is None else problem
+        )
+        for version, (_run, why) in sorted(quarantine.items()):
+            table.add_row("quarantine", f"version {version}: {why}")
+        for name, job in jobs.items():
+            if job.state != "succeeded":
+                table.add_row("job", f"{name}: {job.state} {job.message}")
+        console.print(table)
+
+
+@click.command()
+@click.option("--limit", default=30, show_default=True, type=click.IntRange(1, 5000))
+@_as_json
+def history(limit: int, as_json: bool) -> None:
+    """What was done, when and why, the newest first."""
+    with _room("operator") as room:
+        events = room.store.events(room.settings.model_name, limit=limit)
+        if as_json:
+            _print_json([asdict(event) for event in events])
+            return
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in ("when (UTC)", "who", "what", "version", "alias"):
+            table.add_column(name, no_wrap=True)
+        table.add_column("why", overflow="fold")
+        for e in events:
+            table.add_row(
+                f"{e.at:%Y-%m-%d %H:%M}", e.actor, e.kind.replace("_", " "),
+                "" if e.version is None else str(e.version), e.alias or "", e.reason,
+            )  # fmt: skip
+        Console().print(table if events else "nothing has happened yet")
+
+
+def _say(as_json: bool, sentence: str, **values: object) -> None:
+    if as_json:
+        _print_json(values)
+    else:
+        click.echo(sentence)
+
+
+@click.command()
+@click.argument("version", type=click.IntRange(min=1))
+@_as_json
+def pin(version: int, as_json: bool) -> None:
+    """Serve VERSION and no other, until `hourcast unpin`."""
+    with _room("operator") as room:
+        numbers = room.registry.numbers()
+        if version not in numbers:
+            raise RefusedError(
+                f"version {version} of {room.settings.model_name} does not exist; "
+                f"versions are {', '.join(map(str, numbers[-20:])) or 'none yet'}"
+            )
+        facts = room.registry.version(version)
+        if facts.gate != "passed":
+            raise RefusedError(f"version {version} did not pass its gate ({facts.gate}); it is never served")
+        room.target.annotate({PIN_ANNOTATION: str(version)})
+        room.journal.write("pinned", version, None, "by an operator")
+        _say(as_json, f"pinned to version {version}; `hourcast unpin` gives the choice back", pin=version)
+
+
+@click.command()
+@_as_json
+def unpin(as_json: bool) -> None:
+    """Give the choice back to the policy."""
+    with _room("operator") as room:
+        before = room.target.observe().pin
+        room.target.annotate({PIN_ANNOTATION: None})
+        if before is not None:
+            room.journal.write("unpinned", before, None, "by an operator")
+        _say(
+            as_json,
+            "nothing was pinned" if before is None else f"version {before} is no longer pinned",
+            pin=None,
+        )
+
+
+@click.command()
+@_as_json
+def hold(as_json: bool) -> None:
+    """Roll nothing until `hourcast release`."""
+    with _room("operator") as room:
+        room.target.annotate({HOLD_ANNOTATION: "true"})
+        room.journal.write("held", room.target.observe().serving_version, None, "by an operator")
+        _say(as_json, "held: nothing is rolled until `hourcast release`", hold=True)
+
+
+@click.command()
+@click.option(
+    "--version", "version", type=click.IntRange(min=1), help="take this version out of quarantine instead"
+)
+@_as_json
+def release(version: int | None, as_json: bool) -> None:
+    """End a hold, or with --version a quarantine."""
+    from hourcast_controller.journal import quarantine_of
+
+    with _room("operator") as room:
+        if version is None:
+            room.target.annotate({HOLD_ANNOTATION: None})
+            room.journal.write("released", None, None, "by an operator")
+            _say(as_json, "released: the policy decides again", hold=False)
+            return
+        quarantine = quarantine_of(room.store.events(room.settings.model_name, limit=5000))
+        if version not in quarantine:
+            raise RefusedError(
+                f"version {version} is not in quarantine; in it are {', '.join(map(str, sorted(quarantine))) or 'none'}"
+            )
+        room.journal.write("unquarantined", version, None, "by an operator")
+        _say(as_json, f"version {version} may be served again", version=version)
+
+
+@click.command()
+@_as_json
+def undo(as_json: bool) -> None:
+    """Take the served version back: it goes into quarantine, and the best of the others is served."""
+    with _room("operator") as room:
+        deployment = room.target.observe()
+        served = deployment.serving_version
+        if served is None:
+            raise RefusedError("nothing is served, so there is nothing to undo")
+        if deployment.pin is not None:
+            raise RefusedError(f"version {deployment.pin} is pinned; `hourcast unpin` first, then undo")
+        rolled = room.store.events(room.settings.model_name, kind="rolled", limit=200)
+        if not any(e.version != served for e in rolled):
+            raise RefusedError(f"version {served} is the first that was served; there is none to go back to")
+        facts = room.registry.version(served)
+        room.journal.write(
+            "undone", served, deployment.serving_alias, "undone by an operator", {"run_id": facts.run_id}
+        )
+        _say(
+            as_json,
+            f"version {served} is undone and in quarantine; `hourcast release --version {served}` would let it back",
+            undone=served,
+        )
