@@ -36,6 +36,7 @@ def _hourcast() -> None:
 def main() -> None:
     """Run the command line; an error that we raised on purpose ends with one sentence and its exit code."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         _hourcast(prog_name="hourcast")
     except HourcastError as error:

@@ -24,7 +24,7 @@ class Series(BaseModel):
     role: Literal["target", "exogenous"] = "exogenous"
     provider: Literal["ccxt", "yfinance"] = "yfinance"
     calendar: Annotated[
-        str, Field(description="`always`, or a name known to exchange_calendars (XNYS, CME…)")
+        str, Field(description="`always`, `XNYS`, `VIX`, or another name known to exchange_calendars")
     ] = "always"
     max_staleness_h: Annotated[float, Field(gt=0)] = 96.0
     files: Annotated[
@@ -43,7 +43,7 @@ DEFAULT_SERIES: tuple[Series, ...] = (
         files=("btc_1h.csv", "BTCUSDT-1h-*"),
     ),
     Series(symbol="QQQ", calendar="XNYS", files=("ndx_1h.csv", "QQQ*.csv")),
-    Series(symbol="^VIX", calendar="CBOE_VIX", files=("vix_1h.csv", "VIX*.csv")),
+    Series(symbol="^VIX", calendar="VIX", files=("vix_1h.csv", "VIX*.csv")),
     Series(symbol="GC=F", calendar="CMES", files=("gold_1h.csv", "GC*.csv")),
 )
 

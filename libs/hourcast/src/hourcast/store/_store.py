@@ -108,7 +108,9 @@ class Store:
                 yield
             return
         with self._engine.connect() as connection:
-            lock: sa.BindParameter[str] = sa.bindparam("lock", f"hourcast-{self._engine.url.database}-{name}"[:64])
+            lock: sa.BindParameter[str] = sa.bindparam(
+                "lock", f"hourcast-{self._engine.url.database}-{name}"[:64]
+            )
             if connection.scalar(sa.select(sa.func.get_lock(lock, 0))) != 1:
                 raise taken
             try:
@@ -332,6 +334,19 @@ class Store:
             lambda c: self._upsert(c, t.quarantined_bars, values, update=True),
             writes=True,
         )
+
+    def leave_quarantine(self, symbol: str, opened: Sequence[datetime]) -> int:
+        """Take rows out of quarantine, because good ones came in their place; returns how many."""
+        if not opened:
+            return 0
+        c = t.quarantined_bars.c
+        # Few rows are ever in quarantine: look for those before naming thousands of hours.
+        held = {q.open_time for q in self.quarantined(symbol)} & set(opened)
+        if not held:
+            return 0
+        statement = sa.delete(t.quarantined_bars).where(c.symbol == symbol, c.open_time.in_(held))
+        run_transaction(self._engine, lambda connection: connection.execute(statement), writes=True)
+        return len(held)
 
     def quarantined(self, symbol: str | None = None) -> list[Quarantined]:
         """The rows in quarantine, in order of time."""

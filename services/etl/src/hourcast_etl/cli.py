@@ -1,0 +1,256 @@
+"""`hourcast etl run | backfill | gaps | status`."""
+
+import json
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hourcast.contracts import parse_hour
+from hourcast.errors import HourcastError, RefusedError, UnavailableError
+
+if TYPE_CHECKING:
+    from hourcast.clock import Clock
+    from hourcast.store import Store
+    from hourcast_etl.engine import Progress, RunReport
+    from hourcast_etl.settings import EtlSettings
+
+__all__ = ["etl"]
+
+_LOG = logging.getLogger("hourcast.etl")
+_PARTIAL = 3
+
+
+@click.group()
+def etl() -> None:
+    """Collect bars."""
+
+
+def _moment(_context: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
+    try:
+        return None if value is None else parse_hour(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=parameter) from None
+
+
+def _open() -> "tuple[EtlSettings, Store, Clock]":
+    from hourcast.clock import clock_from
+    from hourcast.store import open_store
+    from hourcast_etl.settings import EtlSettings
+
+    settings = EtlSettings.load()
+    logging.getLogger().setLevel(settings.log_level)
+    store = open_store(settings.resolved_database_url)
+    return settings, store, clock_from(settings.clock, store.clock)
+
+
+@contextmanager
+def _progress() -> "Iterator[Progress]":
+    """A bar on a terminal, nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _symbol, _done, _total: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed} bars"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def update(symbol: str, done: int, total: int) -> None:
+            if symbol not in tasks:
+                tasks[symbol] = bar.add_task(symbol, total=total)
+            bar.update(tasks[symbol], completed=done, total=max(total, done))
+
+        yield update
+
+
+def _tell(report: "RunReport") -> None:
+    for s in report.series:
+        extra = f", {s.quarantined} into quarantine" if s.quarantined else ""
+        click.echo(
+            f"{s.symbol}: {s.status}, {s.inserted} new, {s.revised} revised of {s.fetched} fetched from {s.source}{extra}"
+        )
+
+
+@etl.command()
+@click.option("--watch", is_flag=True, help="stay, and fetch each new bar")
+@click.option("--symbol", "symbols", multiple=True, help="only this series (repeat for more)")
+def run(watch: bool, symbols: tuple[str, ...]) -> None:
+    """Fetch what is new. Ends with 0 when all came, 3 when only part did (the reason is in `ingest_runs`)."""
+    from hourcast_etl.engine import Engine
+
+    settings, store, clock = _open()
+    _known(settings, symbols)
+    if watch:
+        _watch(settings, store, clock, symbols)
+        return
+    store.upgrade()
+    with _progress() as progress:
+        report = Engine(settings, store, clock).run(symbols, progress=progress)
+    _tell(report)
+    if not report.complete:
+        from hourcast_etl.sources.catalogue import no_market_data
+
+        reason = no_market_data(report.reason) if settings.source == "live" else report.reason
+        click.echo(f"hourcast: the run is partial: {reason}", err=True)
+        sys.exit(_PARTIAL)
+
+
+def _known(settings: "EtlSettings", symbols: tuple[str, ...]) -> None:
+    known = [s.symbol for s in settings.series]
+    for symbol in symbols:
+        if symbol not in known:
+            raise RefusedError(f"there is no series {symbol!r}; there are {', '.join(known)}")
+
+
+def _watch(settings: "EtlSettings", store: "Store", clock: "Clock", symbols: tuple[str, ...]) -> None:
+    """Fetch when an hour has passed, until told to stop; a partial run is tried again within minutes."""
+    from hourcast_etl.engine import Engine
+
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    engine: Engine | None = None
+    done: datetime | None = None
+    told, retry_at = "", 0.0
+    while not stop.is_set():
+        try:
+            if engine is None:
+                store.upgrade()
+                engine = Engine(settings, store, clock, stop)
+            hour = clock.now().replace(minute=0, second=0, microsecond=0)
+            if hour != done and time.monotonic() >= retry_at:
+                report = engine.run(symbols)
+                if report.complete:
+                    done = hour
+                    for s in report.series:
+                        if s.inserted or s.revised:
+                            _LOG.info("%s: %d new, %d revised", s.symbol, s.inserted, s.revised)
+                else:
+                    retry_at = time.monotonic() + (60 if settings.source == "live" else 5)
+            told = ""
+        except HourcastError as error:
+            if str(error) != told:
+                _LOG.warning("%s", error)
+                told = str(error)
+            if not isinstance(error, UnavailableError):
+                stop.wait(10)
+        stop.wait(settings.etl_poll_s)
+
+
+@etl.command()
+@click.option("--from", "start", required=True, callback=_moment, help="first hour, e.g. 2025-06-26")
+@click.option("--to", "end", required=True, callback=_moment, help="end, exclusive")
+@click.option("--symbol", "symbols", multiple=True, help="only this series (repeat for more)")
+def backfill(start: datetime, end: datetime, symbols: tuple[str, ...]) -> None:
+    """Fetch a span again: gaps are filled, revisions taken over, nothing is lost."""
+    from hourcast_etl.engine import Engine
+
+    if start >= end:
+        raise click.BadParameter(f"--from {start:%Y-%m-%d %H:%M} must lie before --to {end:%Y-%m-%d %H:%M}")
+    settings, store, clock = _open()
+    _known(settings, symbols)
+    store.upgrade()
+    with _progress() as progress:
+        report = Engine(settings, store, clock).run(symbols, (start, end), progress)
+    _tell(report)
+    if not report.complete:
+        click.echo(f"hourcast: the run is partial: {report.reason}", err=True)
+        sys.exit(_PARTIAL)
+
+
+@etl.command()
+@click.option(
+    "--days", default=30, show_default=True, type=click.IntRange(1, 3650), help="how far back to look"
+)
+@click.option("--json", "as_json", is_flag=True, help="for programs")
+def gaps(days: int, as_json: bool) -> None:
+    """List bars that are missing by each market's own hours."""
+    from hourcast_etl.hours import find_gaps
+
+    settings, store, clock = _open()
+    now = clock.now()
+    found = []
+    for series in settings.series:
+        stored = store.read_bars(series.symbol, known_at=now)
+        if not len(stored):
+            continue
+        first = datetime.fromtimestamp(int(stored.open_time[0]), UTC)
+        start = max(first, now - timedelta(days=days))
+        found += find_gaps(series, stored.open_time, start, now - timedelta(hours=1, seconds=-1))
+    if as_json:
+        click.echo(json.dumps([asdict(g) for g in found], default=lambda t: t.isoformat(), indent=1))
+        return
+    for g in found:
+        click.echo(
+            f"{g.symbol}: {g.missing} missing, {g.start:%Y-%m-%d %H:%M} to {g.last:%Y-%m-%d %H:%M} UTC"
+        )
+    if found:
+        first, last = min(g.start for g in found), max(g.last for g in found) + timedelta(hours=1)
+        click.echo(
+            f"fill them: hourcast etl backfill --from {first:%Y-%m-%dT%H:%M} --to {last:%Y-%m-%dT%H:%M}"
+        )
+    else:
+        click.echo(f"no gaps in the last {days} days")
+
+
+@etl.command()
+@click.option("--json", "as_json", is_flag=True, help="for programs")
+def status(as_json: bool) -> None:
+    """How fresh each series is, and how the last runs went."""
+    settings, store, clock = _open()
+    now = clock.now()
+    fresh = {f.symbol: f for f in store.freshness(known_at=now)}
+    runs = store.ingest_runs(8)
+    quarantined = store.quarantined()
+    if as_json:
+        body = {
+            "now": now,
+            "series": [asdict(f) for f in fresh.values()],
+            "runs": [asdict(r) for r in runs],
+            "quarantined": [asdict(q) for q in quarantined],
+        }
+        click.echo(json.dumps(body, default=lambda t: t.isoformat(), indent=1))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("series", "bars", "first", "newest close (UTC)", "age", "source"):
+        table.add_column(name, no_wrap=True)
+    for series in settings.series:
+        f = fresh.get(series.symbol)
+        if f is None or f.last_close is None or f.first_open is None:
+            table.add_row(series.symbol, "0", "", "", "", "none yet")
+            continue
+        age = (now - f.last_close).total_seconds() / 3600
+        table.add_row(
+            series.symbol, f"{f.count:,}", f"{f.first_open:%Y-%m-%d}", f"{f.last_close:%Y-%m-%d %H:%M}",
+            f"{age:.1f} h", f.source or "",
+        )  # fmt: skip
+    console.print(table)
+    for r in runs:
+        why = f": {r.reason}" if r.reason else ""
+        console.print(
+            f"{r.started_at:%Y-%m-%d %H:%M} {r.symbol} from {r.source}: {r.status}, {r.inserted} new, {r.revised} revised{why}",
+            highlight=False,
+        )
+    if quarantined:
+        console.print(f"{len(quarantined)} rows are in quarantine; `hourcast etl status --json` lists them")
