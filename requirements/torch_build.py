@@ -20,7 +20,7 @@ def main() -> int:
     if done.returncode:
         print(done.stderr.strip(), file=sys.stderr)
         print(
-            "pip finds no torch for this machine; name PyTorch's CPU wheel index (its page \"Start Locally\" shows it): "
+            'pip finds no torch for this machine; name PyTorch\'s CPU wheel index (its page "Start Locally" shows it): '
             "make install TORCH_INDEX=…",
             file=sys.stderr,
         )

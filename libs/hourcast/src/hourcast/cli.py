@@ -59,3 +59,7 @@ def upgrade(revision: str) -> None:
     store = open_store(CoreSettings.load().resolved_database_url)
     store.upgrade(revision)
     click.echo(f"store is at {revision}: {store.engine.url.render_as_string(hide_password=True)}")
+
+
+if __name__ == "__main__":
+    main()
