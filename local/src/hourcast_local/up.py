@@ -366,4 +366,5 @@ def _tell(event: Event, console: Console) -> None:
     what = event.kind.replace("_", " ")
     version = "" if event.version is None else f" version {event.version}"
     alias = f" (alias {event.alias})" if event.alias else ""
-    console.print(f"{event.at:%Y-%m-%d %H:%M}  {what}{version}{alias}{who}: {event.reason}", highlight=False)
+    line = f"{event.at:%Y-%m-%d %H:%M}  {what}{version}{alias}{who}: {event.reason}"
+    console.print(line, highlight=False, soft_wrap=True)

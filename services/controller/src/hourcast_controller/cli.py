@@ -176,14 +176,15 @@ def history(limit: int, as_json: bool) -> None:
         from rich.table import Table
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in ("when (UTC)", "who", "what", "version", "alias"):
+        for name in ("when (UTC)", "what"):
             table.add_column(name, no_wrap=True)
         table.add_column("why", overflow="fold")
         for e in events:
             table.add_row(
-                f"{e.at:%Y-%m-%d %H:%M}", e.actor, e.kind.replace("_", " "),
-                "" if e.version is None else str(e.version), e.alias or "", e.reason,
-            )  # fmt: skip
+                f"{e.at:%Y-%m-%d %H:%M}",
+                e.kind.replace("_", " ") + (f" v{e.version}" if e.version is not None else ""),
+                e.reason + ("" if e.actor == "controller" else f" ({e.actor})"),
+            )
         Console().print(table if events else "nothing has happened yet")
 
 

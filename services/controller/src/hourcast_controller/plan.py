@@ -238,6 +238,8 @@ def _target(
     if policy == "champion":
         return best, f"the champion is now version {best.version}"
     if rank(best.alias, best.version) > rank(deployment.desired_alias, current):
+        if best.alias == deployment.desired_alias:
+            return best, f"alias {best.alias} has moved from version {current} to version {best.version}"
         return best, f"alias {best.alias} is newer than {deployment.desired_alias}"
     return None, ""
 

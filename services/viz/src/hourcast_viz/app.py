@@ -1,0 +1,304 @@
+"""The page."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from hourcast_viz import charts, frames
+from hourcast_viz.api import Api, ApiError
+from hourcast_viz.settings import VizSettings
+
+_RANGES = {"1D": (1, "1h"), "1W": (7, "1h"), "1M": (31, "1h"), "3M": (92, "4h"), "1Y": (366, "1D")}
+_STITCHED = "champion, stitched"
+_MAX_DRAWN_DAYS = 92
+_CSS = """
+<style>
+[data-testid="stHeader"], [data-testid="stToolbar"], [data-testid="stDecoration"], footer {display: none}
+[data-testid="stMainBlockContainer"] {padding: 1.4rem 1.6rem 3rem; max-width: 1500px}
+.hc-brand {font-weight: 650; letter-spacing: .02em; opacity: .75; font-size: .92rem}
+.hc-line {font-size: clamp(1.45rem, 3.3vw, 2.5rem); font-weight: 650; line-height: 1.2; letter-spacing: -.01em; font-variant-numeric: tabular-nums}
+.hc-line small {font-weight: 450; opacity: .7; font-size: .55em; white-space: nowrap}
+.hc-sub {opacity: .75; font-size: .95rem; font-variant-numeric: tabular-nums}
+.hc-up {color: #26a69a} .hc-down {color: #e0704f} .hc-flat {opacity: .6}
+.hc-badge {display: inline-block; padding: .18rem .6rem; border-radius: .5rem; background: #E69F00; color: #1c1300; font-weight: 650; font-size: .85rem; margin-bottom: .4rem}
+.hc-warn {padding: .5rem .8rem; border-radius: .5rem; border-left: 4px solid #E69F00; background: rgba(230,159,0,.13); margin: .3rem 0}
+@media (max-width: 640px) {[data-testid="stMainBlockContainer"] {padding: .8rem .7rem 2rem}}
+</style>
+"""
+
+
+@st.cache_resource
+def _settings() -> VizSettings:
+    return VizSettings()
+
+
+def _api() -> Api:
+    settings = _settings()
+    return Api(settings.api_url.rstrip("/"), settings.viz_timeout_s)
+
+
+@st.cache_data(ttl=600, max_entries=64, show_spinner=False)
+def _candles(days: int, newest: str) -> pd.DataFrame:
+    """Bars of the newest days; `newest` names them in the cache."""
+    del newest
+    return frames.candles(_api().get("/btc-info", limit=min(10_000, days * 24)))
+
+
+@st.cache_data(ttl=600, max_entries=128, show_spinner=False)
+def _overlay(
+    alias: str, version: int, start: datetime, end: datetime, horizon: int, newest: str
+) -> pd.DataFrame:
+    """Forecasts of an alias; `version` and `newest` name them in the cache."""
+    del version, newest
+    if alias == _STITCHED:
+        return frames.forecasts(_api().get("/predict-champion", start=start, end=end, horizon=horizon))
+    return frames.forecasts(_api().get("/predict", alias=alias, start=start, end=end, horizon=horizon))
+
+
+@st.cache_data(ttl=600, max_entries=16, show_spinner=False)
+def _present(newest: str, version: int) -> dict[str, Any]:
+    """The present forecast; it changes with the newest bar and with the served version, which name it in the cache."""
+    del newest, version
+    return _api().get("/predict")
+
+
+def _money(value: float) -> str:
+    digits = 0 if abs(value) >= 1000 else 2 if abs(value) >= 1 else 6
+    return f"{value:,.{digits}f}"
+
+
+def _headline(health: dict[str, Any], present: dict[str, Any], horizon: int) -> None:
+    row = next(f for f in present["forecasts"] if f["horizon"] == horizon)
+    last, point = row["last_close"], row["point"]
+    low, high = row["quantiles"][0], row["quantiles"][-1]
+    change = point / last - 1
+    way = "hc-flat" if abs(change) < 5e-5 else "hc-up" if change > 0 else "hc-down"
+    sign = "stays" if way == "hc-flat" else f"{change:+.2%}"
+    until = pd.Timestamp(row["target_time"])
+    st.markdown(
+        f'<div class="hc-line" data-testid="headline">{health["symbol"]} {_money(last)} → {_money(point)} '
+        f'<small class="{way}">{sign}</small> <small>in {horizon} h</small></div>'
+        f'<div class="hc-sub">90 % between <b>{_money(low)}</b> and <b>{_money(high)}</b> at {until:%H:%M} UTC on '
+        f"{until:%d %b %Y} · alias {health['alias']} (v{health['version']}, {health['kind']})</div>",
+        unsafe_allow_html=True,
+    )
+
+
+def _warn(text: str) -> None:
+    st.markdown(f'<div class="hc-warn" role="status">{text}</div>', unsafe_allow_html=True)
+
+
+def _clear() -> None:
+    st.session_state["aliases"] = []
+    st.session_state["stitched"] = False
+
+
+def _controls(aliases: list[dict[str, Any]]) -> tuple[str, int, list[str]]:
+    left, middle, right = st.columns([3, 3, 7], vertical_alignment="bottom")
+    chosen_range = left.segmented_control("Range", list(_RANGES), default="1W", key="range") or "1W"
+    horizon = middle.segmented_control(
+        "Hours ahead", [1, 6, 12, 24], default=1, key="horizon", format_func=lambda h: f"{h} h"
+    )
+    names = [a["alias"] for a in aliases if a["available"] and a["alias_kind"] != "champion"]
+    # A choice survives while its alias does, also when newer ones come.
+    kept = [a for a in st.session_state.get("aliases", []) if a in names]
+    if kept != st.session_state.get("aliases", []):
+        st.session_state["aliases"] = kept
+    with right:
+        picker, stitched, clear = st.columns([6, 4, 2], vertical_alignment="bottom")
+        chosen = picker.multiselect("Forecasts of", names, key="aliases", placeholder="choose aliases")
+        on = stitched.toggle("Stitched champion", key="stitched", help="each week's alias over its own week")
+        clear.button("Clear", on_click=_clear, width="stretch")
+    return chosen_range, horizon or 1, [*chosen, *([_STITCHED] if on else [])]
+
+
+def _chart(
+    health: dict[str, Any],
+    present: dict[str, Any] | None,
+    fresh: dict[str, Any],
+    aliases: list[dict[str, Any]],
+    chosen_range: str,
+    horizon: int,
+    wanted: list[str],
+) -> dict[str, pd.DataFrame]:
+    newest = health["newest_bar_close"]
+    days, rule = _RANGES[chosen_range]
+    bars = _candles(days, newest)
+    if bars.empty:
+        _warn("There are no bars yet; the first load is under way.")
+        return {}
+    end = pd.Timestamp(newest).to_pydatetime() + timedelta(hours=1)
+    start = max(bars.index[0].to_pydatetime(), end - timedelta(days=min(days, _MAX_DRAWN_DAYS)))
+    versions = {a["alias"]: a["version"] for a in aliases}
+    overlays: dict[str, pd.DataFrame] = {}
+    for alias in wanted:
+        try:
+            overlays[alias] = _overlay(alias, versions.get(alias, 0), start, end, horizon, newest)
+        except ApiError as error:
+            _warn(f"{alias}: {error}")
+    target: dict[str, Any] = next(
+        (s for s in fresh["series"] if s["symbol"] == health["symbol"]), {"gaps": []}
+    )
+    gaps = [g for g in target["gaps"] if pd.Timestamp(g["to"]) > bars.index[0]]
+    fan = frames.forecasts(present) if present is not None and days <= 31 else None
+    figure = charts.candle_chart(frames.aggregate(bars, rule), overlays, fan, gaps, f"{chosen_range}")
+    if rule != "1h":
+        st.caption(f"Candles of {rule}: the range is long for hourly ones.")
+    st.plotly_chart(
+        figure, key="candles", width="stretch",
+        config={"displayModeBar": False, "scrollZoom": True, "responsive": True},
+    )  # fmt: skip
+    return overlays
+
+
+def _tables(overlays: dict[str, pd.DataFrame], present: dict[str, Any] | None) -> None:
+    parts = [frame.reset_index().assign(shown_as=alias) for alias, frame in overlays.items()]
+    if present is not None:
+        parts.append(frames.forecasts(present).reset_index().assign(shown_as="present forecast"))
+    if not parts:
+        st.caption("Choose aliases above to see their forecasts here.")
+        return
+    table = pd.concat(parts, ignore_index=True).sort_values(
+        ["shown_as", "target_time"], ascending=[True, False]
+    )
+    names = ["shown_as", "target_time", "horizon", "point", "p05", "p95", "actual", "alias", "version"]
+    prices = {
+        name: st.column_config.NumberColumn(format="%.2f") for name in ("point", "p05", "p95", "actual")
+    }
+    st.dataframe(
+        table[names], hide_index=True, width="stretch", height=320,
+        column_config={
+            "shown_as": "forecast of", "horizon": "hours ahead",
+            "target_time": st.column_config.DatetimeColumn("for (UTC)", format="YYYY-MM-DD HH:mm"), **prices,
+        },
+    )  # fmt: skip
+    st.download_button(
+        "Download CSV", table.to_csv(index=False), "hourcast-forecasts.csv", "text/csv", key="csv"
+    )
+
+
+def _skill(body: dict[str, Any]) -> None:
+    frame = frames.skill(body)
+    if frame.empty:
+        st.caption("No forecast has been measured yet.")
+        return
+    st.caption(
+        "Against “the price stays” with the spread of the last 30 days. gate: the held-out window that decided; "
+        "live: recorded before the hour came; recorded: made later from what was known then; backtest: walk-forward."
+    )
+    st.plotly_chart(charts.skill_chart(frame), key="skill", width="stretch", config={"displayModeBar": False})
+    share = st.column_config.NumberColumn(format="percent")
+    plain = st.column_config.NumberColumn(format="%.1f")
+    columns = dict.fromkeys(("rmse", "rmse_naive", "mae", "mae_naive", "pinball", "pinball_naive"), plain)
+    names = [
+        "alias", "version", "kind", "source", "n", "skill", "rmse", "rmse_naive", "mae", "mae_naive",
+        "pinball", "pinball_naive", "coverage_90", "coverage_90_naive",
+    ]  # fmt: skip
+    st.dataframe(
+        frame[names], hide_index=True, width="stretch",
+        column_config={**columns, "skill": share, "coverage_90": share, "coverage_90_naive": share},
+    )  # fmt: skip
+
+
+def _history(body: dict[str, Any], now: str) -> None:
+    production = frames.production(body, now)
+    if len(production):
+        st.plotly_chart(
+            charts.timeline_chart(production),
+            key="timeline",
+            width="stretch",
+            config={"displayModeBar": False},
+        )
+    else:
+        st.caption("Nothing has been in production yet.")
+    st.dataframe(
+        frames.events(body), hide_index=True, width="stretch", height=300,
+        column_config={
+            "at": st.column_config.DatetimeColumn("when (UTC)", format="YYYY-MM-DD HH:mm"),
+            "reason": st.column_config.TextColumn("why", width="large"),
+            "kind": "what",
+            "actor": "who",
+        },
+    )  # fmt: skip
+
+
+def _freshness(body: dict[str, Any]) -> None:
+    frame = frames.freshness(body)
+    st.dataframe(
+        frame[["symbol", "state", "age_h", "last_close", "count", "missing", "source"]],
+        hide_index=True, width="stretch",
+        column_config={
+            "age_h": st.column_config.NumberColumn("age, h", format="%.1f"),
+            "last_close": st.column_config.DatetimeColumn("newest close (UTC)", format="YYYY-MM-DD HH:mm"),
+            "count": st.column_config.NumberColumn("bars", format="localized"),
+            "missing": "missing, 30 d",
+        },
+    )  # fmt: skip
+    for series in body["series"]:
+        for gap in series["gaps"]:
+            st.caption(f"{series['symbol']}: {gap['missing']} h missing from {gap['from']} to {gap['to']}")
+
+
+def _read() -> dict[str, Any]:
+    """Everything that the page shows, from one look; raises ApiError."""
+    api = _api()
+    health = api.get("/health")
+    out = {
+        "health": health,
+        "aliases": api.get("/aliases")["aliases"],
+        "freshness": api.get("/freshness"),
+        "skill": api.get("/skill"),
+        "history": api.get("/history", limit=300),
+        "present": None,
+    }
+    if not health["stale"]:
+        out["present"] = _present(health["newest_bar_close"], health["version"])
+    return out
+
+
+@st.fragment(run_every=_settings().viz_refresh_s)
+def _page() -> None:
+    problem = None
+    try:
+        st.session_state["seen"] = _read()
+    except ApiError as error:
+        problem = str(error)
+    seen = st.session_state.get("seen")
+    if problem is not None:
+        also = " What was seen last is shown meanwhile." if seen else ""
+        _warn(f"{problem}{also} The page tries again every {_settings().viz_refresh_s:g} s.")
+    if seen is None:
+        return
+    health, present = seen["health"], seen["present"]
+    if health["synthetic"]:
+        st.markdown(
+            '<span class="hc-badge">SYNTHETIC SAMPLE BARS – no market data</span>', unsafe_allow_html=True
+        )
+    if present is not None:
+        _headline(health, present, st.session_state.get("horizon") or 1)
+    if health["reason"] and problem is None:
+        _warn(f"No present forecast: {health['reason']}.")
+    chosen_range, horizon, wanted = _controls(seen["aliases"])
+    try:
+        overlays = _chart(health, present, seen["freshness"], seen["aliases"], chosen_range, horizon, wanted)
+    except ApiError as error:
+        overlays = {}
+        if problem is None:
+            _warn(str(error))
+    table, skill, history, fresh = st.tabs(["Forecasts", "Skill", "Production", "Freshness"])
+    with table:
+        _tables(overlays, present)
+    with skill:
+        _skill(seen["skill"])
+    with history:
+        _history(seen["history"], health["now"] or pd.Timestamp.now("UTC").isoformat())
+    with fresh:
+        _freshness(seen["freshness"])
+
+
+st.set_page_config(page_title="Hourcast", layout="wide", initial_sidebar_state="collapsed")
+st.markdown(_CSS, unsafe_allow_html=True)
+st.markdown('<div class="hc-brand">Hourcast</div>', unsafe_allow_html=True)
+_page()

@@ -1,0 +1,163 @@
+"""Figures. Pure: tables in, Plotly out. Colours tell apart without red against green (Okabe and Ito 2008)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+__all__ = ["PALETTE", "candle_chart", "skill_chart", "timeline_chart"]
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_UP, _DOWN = "#26a69a", "#e0704f"
+_NOW = "#7c5cff"
+_GRID = "rgba(128,140,160,.16)"
+
+
+def _rgba(colour: str, alpha: float) -> str:
+    r, g, b = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({r},{g},{b},{alpha})"
+
+
+def _calm(figure: go.Figure, height: int, revision: str) -> go.Figure:
+    figure.update_layout(
+        height=height,
+        margin={"l": 4, "r": 4, "t": 8, "b": 4},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        hovermode="x unified",
+        dragmode="pan",
+        # The same revision keeps zoom and hidden traces while data move on.
+        uirevision=revision,
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 12}},
+        font={"size": 12},
+    )
+    figure.update_xaxes(gridcolor=_GRID, zeroline=False, showspikes=True, spikethickness=1, spikedash="dot")
+    figure.update_yaxes(gridcolor=_GRID, zeroline=False, side="right", tickformat=",.0f")
+    return figure
+
+
+def _band(
+    figure: go.Figure, frame: pd.DataFrame, low: str, high: str, colour: str, alpha: float, group: str
+) -> None:
+    for name, fill in ((high, None), (low, "tonexty")):
+        figure.add_trace(
+            go.Scatter(
+                x=frame.index, y=frame[name], mode="lines", line={"width": 0}, fill=fill,
+                fillcolor=_rgba(colour, alpha), hoverinfo="skip", showlegend=False, legendgroup=group,
+            ),
+            row=1, col=1,
+        )  # fmt: skip
+
+
+def candle_chart(
+    bars: pd.DataFrame,
+    overlays: Mapping[str, pd.DataFrame],
+    present: pd.DataFrame | None,
+    gaps: Sequence[Mapping[str, Any]],
+    revision: str,
+) -> go.Figure:
+    """Candles with volume, forecasts of aliases over them with their 90 % bands, and the present fan."""
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.84, 0.16], vertical_spacing=0.02)
+    for i, (alias, frame) in enumerate(overlays.items()):
+        colour = PALETTE[i % len(PALETTE)]
+        _band(figure, frame, "p05", "p95", colour, 0.16, alias)
+        figure.add_trace(
+            go.Scatter(
+                x=frame.index, y=frame["point"], mode="lines", name=alias, legendgroup=alias,
+                line={"color": colour, "width": 1.4},
+                customdata=frame[["p05", "p95"]].to_numpy(),
+                hovertemplate="%{y:,.0f} (%{customdata[0]:,.0f} – %{customdata[1]:,.0f})",
+            ),
+            row=1, col=1,
+        )  # fmt: skip
+    figure.add_trace(
+        go.Candlestick(
+            # A candle stands at its close: the hour that a forecast is for.
+            x=bars["close_time"], open=bars["open"], high=bars["high"], low=bars["low"], close=bars["close"],
+            increasing={"line": {"color": _UP, "width": 1}, "fillcolor": _UP},
+            decreasing={"line": {"color": _DOWN, "width": 1}, "fillcolor": _DOWN},
+            name="price", showlegend=False,
+        ),
+        row=1, col=1,
+    )  # fmt: skip
+    if present is not None and len(present):
+        start = present.iloc[0]
+        head = pd.DataFrame(
+            {name: [start["last_close"]] for name in ("point", "p05", "p25", "p75", "p95")},
+            index=[start["origin"]],
+        )
+        fan = pd.concat([head, present[["point", "p05", "p25", "p75", "p95"]]])
+        _band(figure, fan, "p05", "p95", _NOW, 0.16, "now")
+        _band(figure, fan, "p25", "p75", _NOW, 0.24, "now")
+        figure.add_trace(
+            go.Scatter(
+                x=fan.index, y=fan["point"], mode="lines", name="next 24 h", legendgroup="now",
+                line={"color": _NOW, "width": 1.6, "dash": "dot"}, customdata=fan[["p05", "p95"]].to_numpy(),
+                hovertemplate="%{y:,.0f} (%{customdata[0]:,.0f} – %{customdata[1]:,.0f})",
+            ),
+            row=1, col=1,
+        )  # fmt: skip
+    rising = bars["close"] >= bars["open"]
+    figure.add_trace(
+        go.Bar(
+            x=bars["close_time"], y=bars["volume"], name="volume", showlegend=False,
+            marker={"color": [_rgba(_UP, 0.55) if up else _rgba(_DOWN, 0.55) for up in rising], "line": {"width": 0}},
+            hovertemplate="%{y:,.0f}",
+        ),
+        row=2, col=1,
+    )  # fmt: skip
+    for gap in gaps:
+        figure.add_vrect(
+            x0=gap["from"], x1=gap["to"], fillcolor="rgba(230,159,0,.22)", line_width=0,
+            annotation_text=f"{gap['missing']} h missing", annotation_font_size=10,
+        )  # fmt: skip
+    figure.update_xaxes(rangeslider_visible=False)
+    _calm(figure, 540, revision)
+    figure.update_yaxes(row=2, col=1, showgrid=False, showticklabels=False)
+    return figure
+
+
+def skill_chart(frame: pd.DataFrame) -> go.Figure:
+    """Pinball skill of each alias against naive, by the day that it was trained through."""
+    figure = go.Figure()
+    shown = frame.dropna(subset=["day", "skill"])
+    for i, (source, part) in enumerate(shown.groupby("source")):
+        figure.add_trace(
+            go.Scatter(
+                x=part["day"], y=100 * part["skill"], mode="markers", name=str(source),
+                marker={"size": 9, "color": PALETTE[i % len(PALETTE)], "opacity": 0.85},
+                text=part["alias"], hovertemplate="%{text}: %{y:+.1f} %<extra></extra>",
+            )
+        )  # fmt: skip
+    figure.add_hline(y=0, line={"color": "rgba(128,140,160,.7)", "width": 1, "dash": "dash"})
+    _calm(figure, 260, "skill")
+    figure.update_layout(hovermode="closest", showlegend=True)
+    figure.update_yaxes(title="better than naive, %", side="left", tickformat="+.0f")
+    return figure
+
+
+def timeline_chart(frame: pd.DataFrame) -> go.Figure:
+    """Which version was in production when."""
+    figure = go.Figure()
+    kinds = {kind: PALETTE[i % len(PALETTE)] for i, kind in enumerate(sorted(frame["kind"].unique()))}
+    seen: set[str] = set()
+    for row in frame.to_dict("records"):
+        kind = str(row["kind"])
+        begin, end = pd.Timestamp(row["from"]), pd.Timestamp(row["to"])
+        figure.add_trace(
+            go.Bar(
+                y=["production"], x=[(end - begin).total_seconds() * 1000], base=[begin], orientation="h", width=0.6,
+                marker={"color": _rgba(kinds[kind], 0.8), "line": {"color": "rgba(255,255,255,.8)", "width": 1.5}},
+                name=kind, legendgroup=kind, showlegend=kind not in seen, text=f"v{row['version']}",
+                textposition="inside", insidetextanchor="middle",
+                hovertemplate=f"v{row['version']} · {row['alias']}<br>{begin:%d %b %H:%M} – {end:%d %b %H:%M}<br>{row['reason']}<extra></extra>",
+            )
+        )  # fmt: skip
+        seen.add(kind)
+    _calm(figure, 130, "timeline")
+    figure.update_layout(barmode="overlay", hovermode="closest")
+    figure.update_xaxes(type="date")
+    figure.update_yaxes(visible=False)
+    return figure
