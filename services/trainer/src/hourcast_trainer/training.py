@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from hourcast.contracts import CHAMPION, Bars, date_alias
+from hourcast.contracts import CHAMPION, Bars, alias_kind, date_alias
 from hourcast.errors import DataError, UnavailableError
 from hourcast.forecaster import load, make_golden
 from hourcast.store import Evaluation, Store
@@ -104,7 +104,15 @@ def _train(
     elif floor is not None:
         served = floor
     else:
-        served = job.register_floor(alias, f"version {version} failed its gate, {decision.reason}")
+        incumbent = _incumbent(registry)
+        if incumbent is not None and job.holds(incumbent):
+            return Outcome(
+                "trained",
+                f"version {version} failed its gate and gets no alias, {decision.reason}; "
+                f"version {incumbent} is still no worse than naive and stays",
+                tuple(versions), None, incumbent, tuple(reasons),
+            )  # fmt: skip
+        served = job.register_floor(alias, f"version {version} failed its gate, and so would what is served")
         versions.append(served)
     return Outcome(
         "trained",
@@ -116,6 +124,12 @@ def _train(
 
 def _hours_before(target: Bars, plan: TrainingPlan) -> int:
     return len(target.known_at(plan.train_end_s))
+
+
+def _incumbent(registry: Registry) -> int | None:
+    """The version behind the newest date alias."""
+    dated = {alias: version for alias, version in registry.aliases().items() if alias_kind(alias) == "date"}
+    return dated[max(dated)] if dated else None
 
 
 class _Job:
@@ -172,6 +186,17 @@ class _Job:
 
     def _request(self, on_epoch: Callable[[EpochLosses], None]) -> FitRequest:
         return FitRequest(self._bars, self._plan, self._settings, on_epoch)
+
+    def holds(self, version: int) -> bool:
+        """Whether a version that is served would pass against naive on this window too."""
+        try:
+            forecaster = load(self._registry.forecaster_of(version))
+            measured = measure(forecaster, self._bars, self._plan.train_end_s, self._plan.gate_end_s)
+        except DataError as error:
+            _LOG.warning("version %d cannot be measured: %s", version, error)
+            return False
+        ours, theirs = common(measured, self._naive)
+        return decide(ours.scores, {"naive": theirs.scores}, self._settings.gate_margin).passed
 
     def _champion(self) -> tuple[int, Measured] | None:
         version = self._registry.aliases().get(CHAMPION)

@@ -1,0 +1,59 @@
+"""A webhook is a hint, and only a genuine one."""
+
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+
+import pytest
+
+from hourcast_controller.webhook import Webhook, sign, verify
+
+
+@pytest.mark.parametrize(
+    ("stamp", "signature", "reason"),
+    [
+        ("1000", None, None),
+        ("600", None, "the timestamp is missing or more than 300 s off"),
+        ("", None, "the timestamp is missing or more than 300 s off"),
+        ("1000", "v1,AAAA", "the signature does not match"),
+    ],
+)
+def test_only_genuine_and_recent_deliveries_pass(
+    stamp: str, signature: str | None, reason: str | None
+) -> None:
+    """The HMAC and the age decide, and the reason says which failed."""
+    signature = signature or sign("secret", "id", stamp, b"{}")
+    assert verify("secret", "id", stamp, signature, b"{}", 1010.0) == reason
+
+
+def test_the_signature_is_the_one_that_mlflow_makes() -> None:
+    """Our signature equals that of MLflow's own sender."""
+    from mlflow.webhooks.delivery import _generate_hmac_signature
+
+    assert sign("s", "d", "1", b'{"a": 1}') == _generate_hmac_signature("s", "d", "1", '{"a": 1}')
+
+
+def test_a_delivery_wakes_the_controller_and_a_forged_one_does_not(free_port: Callable[[], int]) -> None:
+    """Over HTTP: a genuine delivery is answered 204 and hints once, a forged one 401 and hints never."""
+    import time
+
+    hints: list[int] = []
+    webhook = Webhook("127.0.0.1", free_port(), "secret", lambda: hints.append(1))
+    webhook.start()
+    try:
+        stamp = str(int(time.time()))
+        headers = {
+            "X-MLflow-Delivery-Id": "d",
+            "X-MLflow-Timestamp": stamp,
+            "X-MLflow-Signature": sign("secret", "d", stamp, b"{}"),
+        }
+        url = f"http://127.0.0.1:{webhook.port}/webhook"
+        with urllib.request.urlopen(urllib.request.Request(url, b"{}", headers), timeout=5) as answer:
+            assert answer.status == 204
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(urllib.request.Request(url, b"{ }", headers), timeout=5)
+        assert caught.value.code == 401
+        caught.value.close()
+        assert hints == [1]
+    finally:
+        webhook.stop()
