@@ -2,7 +2,6 @@
 
 import csv
 import os
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import pytest
 
 from hourcast.contracts import Bars, parse_hour, to_epoch
 from hourcast.store import Store, open_store
+
+pytest_plugins = ["tests.servers", "tests.market_server"]
 
 _DATA = Path(os.environ.get("HOURCAST_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -22,10 +23,27 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A test that is skipped is a promise that nobody looked at: the run fails."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(params=["sqlite", pytest.param("mysql", marks=pytest.mark.integration)])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store: SQLite, and among the integration tests MySQL as well."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'store.db'}"
+    url: str = request.getfixturevalue("mysql_url")
+    return url
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    """A fresh store with every table, on SQLite."""
-    opened = open_store(f"sqlite:///{tmp_path / 'store.db'}")
+def store(store_url: str) -> Iterator[Store]:
+    """A fresh store with every table."""
+    opened = open_store(store_url)
     opened.upgrade()
     yield opened
     opened.close()
@@ -62,11 +80,6 @@ def market_bars(market_dir: Path) -> dict[str, Bars]:
 @pytest.fixture
 def free_port() -> Callable[[], int]:
     """Ask for a port of 127.0.0.1 that nobody uses now."""
+    from tests.servers import find_port  # pytest rewrites a plugin's asserts only before its first import
 
-    def find() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-            return port
-
-    return find
+    return find_port

@@ -1,6 +1,7 @@
-"""The store keeps every bar once, whoever writes and however often. Runs on SQLite here, on MySQL in integration."""
+"""The store keeps every bar once, whoever writes and however often: on SQLite, and on MySQL alike."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,12 @@ from hourcast.errors import ConfigurationError, UnavailableError
 from hourcast.store import Store, open_store
 
 _NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
+_EXAMPLES = count()
 
 
-def test_a_store_without_tables_says_what_to_run(tmp_path: Path) -> None:
+def test_a_store_without_tables_says_what_to_run(store_url: str) -> None:
     """Reading before the first upgrade names the command that makes the tables."""
-    bare = open_store(f"sqlite:///{tmp_path / 'bare.db'}")
+    bare = open_store(store_url)
     with pytest.raises(UnavailableError) as caught:
         bare.read_bars("T")
     assert str(caught.value) == "the store has no tables yet; run `hourcast db upgrade`"
@@ -42,12 +44,10 @@ def test_another_database_is_refused(url: str, message: str) -> None:
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=st.lists(st.lists(st.tuples(st.integers(0, 30), st.floats(1, 9)), max_size=20), max_size=5))
 def test_upserts_in_any_order_leave_the_last_value_of_each_hour(
-    batches: list[list[tuple[int, float]]], tmp_path: Path
+    batches: list[list[tuple[int, float]]], store: Store
 ) -> None:
     """Whatever is written, however often and overlapping, each hour is there once with its newest value."""
-    symbol = f"T{abs(hash(str(batches))) % 10**9}"
-    store = open_store(f"sqlite:///{tmp_path / 'p.db'}")
-    store.upgrade()
+    symbol = f"T{next(_EXAMPLES)}"
     expected: dict[int, float] = {}
     for batch in batches:
         hours = dict(batch)
@@ -63,7 +63,6 @@ def test_upserts_in_any_order_leave_the_last_value_of_each_hour(
         assert (again.inserted, again.revised) == (0, 0)
     stored = store.read_bars(symbol)
     assert dict(zip((stored.open_time // HOUR_S).tolist(), stored.close.tolist(), strict=True)) == expected
-    store.close()
 
 
 def test_the_clock_is_unset_until_a_replay_sets_it(store: Store) -> None:
@@ -93,9 +92,9 @@ def test_an_exclusive_name_is_held_once(store: Store) -> None:
 
 
 @pytest.mark.parametrize("revision", ["0001", "0002", "0003"])
-def test_every_earlier_schema_upgrades_and_keeps_its_bars(tmp_path: Path, revision: str) -> None:
+def test_every_earlier_schema_upgrades_and_keeps_its_bars(store_url: str, revision: str) -> None:
     """A store left at any revision comes to the newest one with its rows."""
-    old = open_store(f"sqlite:///{tmp_path / 'old.db'}")
+    old = open_store(store_url)
     old.upgrade(revision)
     with old.engine.connect().execution_options(writes=True) as connection, connection.begin():
         connection.execute(

@@ -55,6 +55,7 @@ class YahooSource:
 
         logging.getLogger("yfinance").setLevel(logging.CRITICAL)
         yfinance.config.network.retries = 0
+        yfinance.config.debug.hide_exceptions = False
         at = max(start, end - _FURTHEST)
         while at < end:
             until = min(at + _PAGE, end)
@@ -93,7 +94,6 @@ class YahooSource:
                 actions=False,
                 prepost=symbol.startswith("^"),
                 timeout=self._settings.etl_timeout_s,
-                raise_errors=True,
             )
         except Exception as error:  # yfinance lets each of its parts raise what it likes
             status = getattr(type(session).last, "status_code", None)
