@@ -44,7 +44,7 @@ class MarketServer:
             def do_GET(self) -> None:
                 outer._answer(self)
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name that http.server uses
                 """Requests are kept in `asked`."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

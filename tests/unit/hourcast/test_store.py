@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from pathlib import Path
 
 import numpy as np
 import pytest

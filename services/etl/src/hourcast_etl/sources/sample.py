@@ -26,6 +26,7 @@ _LEVELS = {
     "^VIX": (16.0, 0.012),
     "GC=F": (2_000.0, 0.0018),
 }
+_OTHER = (100.0, 0.005)
 
 
 class SampleSource:
@@ -46,7 +47,7 @@ class SampleSource:
         known = self._paths.get(symbol)
         if known is not None and known[0] >= hours:
             return known[1], known[2]
-        level, sigma = _LEVELS.get(symbol, (100.0, 0.005))
+        level, sigma = _LEVELS.get(symbol, _OTHER)
         blocks = -(-hours // _BLOCK_H)
         shocks = (
             np.concatenate([self._block(symbol, i).standard_t(5, _BLOCK_H) for i in range(blocks)]) / 1.29
@@ -81,6 +82,6 @@ class SampleSource:
         begin = np.exp(log_price[hour])
         wick = np.exp(0.4 * size[hour + 1])
         high, low = np.maximum(begin, close) * wick, np.minimum(begin, close) / wick
-        volume = 900 * size[hour + 1] / size.mean()
+        volume = 900 * size[hour + 1] / _LEVELS.get(series.symbol, _OTHER)[1]
         rows = np.round(np.column_stack([begin, high, low, close, volume]), 6).tolist()
         yield [RawBar(int(o), *row) for o, row in zip(opens, rows, strict=True)]
