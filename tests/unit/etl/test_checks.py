@@ -74,7 +74,9 @@ def test_a_broken_tick_is_kept_out_and_a_crash_is_not() -> None:
         "close 1000 jumps 899% from 100.1 and the next bar does not confirm it"
     ]
     assert tick.bars.close[-1] == 100.0
-    crash = _check(*usual, _row(20, 50.0), _row(21, 51.0, open=50.0), _row(22, 50.5, open=51.0))
+    crash = _check(
+        *usual, _row(20, 50.0), _row(21, 51.0, open=50.0, high=52.0), _row(22, 50.5, open=51.0, high=52.0)
+    )
     assert crash.rejected == []
     assert crash.bars.close[-1] == 50.5
 
