@@ -41,10 +41,10 @@ class _Child:
 
 
 class Supervisor:
-    """Starts components and keeps them alive. Logs go to `<folder>/<name>.log`."""
+    """Starts components and keeps them alive, after `pause_s` that doubles. Logs go to `<folder>/<name>.log`."""
 
-    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
-        self._folder, self._say = folder, say
+    def __init__(self, folder: Path, say: Callable[[str], None], pause_s: float = 0.25) -> None:
+        self._folder, self._say, self._pause_s = folder, say, pause_s
         self._children: list[_Child] = []
         self._ending = False
 
@@ -88,7 +88,7 @@ class Supervisor:
                     raise HourcastError(
                         f"{child.component.name} ends again and again (last with {code}); its log says why: {log}"
                     )
-                child.again_at = now + min(8.0, 0.25 * 2**child.quick_deaths)
+                child.again_at = now + min(8.0, self._pause_s * 2**child.quick_deaths)
                 self._say(f"{child.component.name} ended with {code} and is started again")
             elif now >= child.again_at:
                 child.process = self._spawn(child.component)

@@ -110,7 +110,7 @@ def candle_chart(
     )  # fmt: skip
     for gap in gaps:
         figure.add_vrect(
-            x0=gap["from"], x1=gap["to"], fillcolor="rgba(230,159,0,.22)", line_width=0,
+            x0=gap["from"], x1=gap["to"], fillcolor="rgba(230,159,0,.22)", line_width=0, row=1, col=1,
             annotation_text=f"{gap['missing']} h missing", annotation_font_size=10,
         )  # fmt: skip
     figure.update_xaxes(rangeslider_visible=False)
