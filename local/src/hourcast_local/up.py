@@ -216,7 +216,8 @@ def _environment(
     if options.replay:
         values |= {
             "HOURCAST_TRAIN_POLL_S": "0.1",
-            "HOURCAST_ETL_POLL_S": "0.1",
+            "HOURCAST_ETL_POLL_S": "0.05",
+            "HOURCAST_RECORD_POLL_S": "0.05",
             "HOURCAST_CONTROLLER_INTERVAL_S": "0.3",
         }
     return values

@@ -20,8 +20,16 @@ def main() -> None:
     import uvicorn
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    from hourcast.errors import HourcastError
+    from hourcast_bento.package import MODEL_FOLDER, load_model
     from hourcast_bento.service import Hourcast
 
+    try:
+        # BentoML would bury the reason under a stack trace.
+        load_model(folder / MODEL_FOLDER)
+    except HourcastError as error:
+        print(f"hourcast: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
     uvicorn.run(
         Hourcast.to_asgi(),  # type: ignore[attr-defined]  # the decorator makes it a Service
         host=host, port=port, log_level="warning", access_log=False,

@@ -434,16 +434,17 @@ class Serving:
             place = np.searchsorted(target.close_time, origins + HOUR_S)
             safe = np.minimum(place, len(target) - 1)
             naive, _last, usable = naive_quantiles(target, origins, (1,))
-            keep = usable & (target.close_time[safe] == origins + HOUR_S)
-            if keep.any():
-                quantiles = np.array([r.quantiles for r in part])
-                live = all(r.made_at < r.target_time for r in part)
-                rows.append(
-                    skill_of(
-                        part[-1].alias, version, kinds.get(version, "unknown"), "live" if live else "recorded",
-                        target.close[safe][keep], quantiles[keep], naive[keep, 0], LEVELS,
-                    )
-                )  # fmt: skip
+            came = usable & (target.close_time[safe] == origins + HOUR_S)
+            live = np.array([r.made_at < r.target_time for r in part])
+            quantiles = np.array([r.quantiles for r in part])
+            for source, keep in (("live", came & live), ("recorded", came & ~live)):
+                if keep.any():
+                    rows.append(
+                        skill_of(
+                            part[-1].alias, version, kinds.get(version, "unknown"), source,
+                            target.close[safe][keep], quantiles[keep], naive[keep, 0], LEVELS,
+                        )
+                    )  # fmt: skip
         return rows
 
     def freshness(self) -> dict[str, Any]:

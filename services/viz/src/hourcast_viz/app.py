@@ -164,6 +164,8 @@ def _tables(overlays: dict[str, pd.DataFrame], present: dict[str, Any] | None) -
         ["shown_as", "target_time"], ascending=[True, False]
     )
     names = ["shown_as", "target_time", "horizon", "point", "p05", "p95", "actual", "alias", "version"]
+    if table["actual"].isna().all():
+        names.remove("actual")
     prices = {
         name: st.column_config.NumberColumn(format="%.2f") for name in ("point", "p05", "p95", "actual")
     }
@@ -189,16 +191,20 @@ def _skill(body: dict[str, Any]) -> None:
         "live: recorded before the hour came; recorded: made later from what was known then; backtest: walk-forward."
     )
     st.plotly_chart(charts.skill_chart(frame), key="skill", width="stretch", config={"displayModeBar": False})
-    share = st.column_config.NumberColumn(format="percent")
-    plain = st.column_config.NumberColumn(format="%.1f")
-    columns = dict.fromkeys(("rmse", "rmse_naive", "mae", "mae_naive", "pinball", "pinball_naive"), plain)
+    prices = {"rmse": "RMSE", "mae": "MAE", "pinball": "pinball"}
+    shares = {"coverage_90": "in 90 %", "skill": "better"}
+    columns: dict[str, Any] = {"n": "hours"}
+    for names_of, form in ((prices, "%.1f"), (shares, "percent")):
+        for name, label in names_of.items():
+            columns[name] = st.column_config.NumberColumn(label, format=form)
+            columns[f"{name}_naive"] = st.column_config.NumberColumn(f"{label}, naive", format=form)
     names = [
         "alias", "version", "kind", "source", "n", "skill", "rmse", "rmse_naive", "mae", "mae_naive",
         "pinball", "pinball_naive", "coverage_90", "coverage_90_naive",
     ]  # fmt: skip
     st.dataframe(
         frame[names], hide_index=True, width="stretch",
-        column_config={**columns, "skill": share, "coverage_90": share, "coverage_90_naive": share},
+        column_config=columns,
     )  # fmt: skip
 
 

@@ -145,7 +145,9 @@ def timeline_chart(frame: pd.DataFrame) -> go.Figure:
     seen: set[str] = set()
     for row in frame.to_dict("records"):
         kind = str(row["kind"])
-        begin, end = pd.Timestamp(row["from"]), pd.Timestamp(row["to"])
+        begin = pd.Timestamp(row["from"])
+        # What began just now is seen as well.
+        end = max(pd.Timestamp(row["to"]), begin + pd.Timedelta(hours=2))
         figure.add_trace(
             go.Bar(
                 y=["production"], x=[(end - begin).total_seconds() * 1000], base=[begin], orientation="h", width=0.6,

@@ -461,14 +461,14 @@ class Store:
         """Recorded forecasts with start <= target_time < end, by target time."""
         c = t.forecasts.c
         statement = sa.select(t.forecasts).where(c.model == model)
-        for value, clause in (
-            (start, c.target_time >= start),
-            (end, c.target_time < end),
-            (version, c.version == version),
-            (horizon, c.horizon == horizon),
-        ):
-            if value is not None:
-                statement = statement.where(clause)
+        if start is not None:
+            statement = statement.where(c.target_time >= start)
+        if end is not None:
+            statement = statement.where(c.target_time < end)
+        if version is not None:
+            statement = statement.where(c.version == version)
+        if horizon is not None:
+            statement = statement.where(c.horizon == horizon)
         return [
             ForecastRow(**{**row._mapping, "levels": tuple(row.levels), "quantiles": tuple(row.quantiles)})
             for row in self._read(statement.order_by(c.target_time, c.version, c.horizon))

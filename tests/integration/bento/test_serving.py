@@ -1,0 +1,413 @@
+"""Serving answers from a package alone, says what it knows, and refuses well."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.integration.conftest import NOW, Served, World
+from tests.servers import wait_for
+
+from hourcast.contracts import Bars, parse_hour
+
+pytestmark = pytest.mark.integration
+
+
+def _close_at(bars: Bars, moment: str) -> float:
+    at = int(np.searchsorted(bars.close_time, int(parse_hour(moment).timestamp())))
+    return float(bars.close[at])
+
+
+def test_the_present_forecast_says_what_it_is_for_and_where_it_is_from(
+    served: Served, market_bars: dict[str, Bars]
+) -> None:
+    """24 hours of ordered quantiles around the last close, with alias, version, run, data and age in body and headers."""
+    answer = served.get("/predict")
+    assert answer.status_code == 200
+    body = answer.json()
+    rows = body["forecasts"]
+    assert [r["horizon"] for r in rows] == list(range(1, 25))
+    assert rows[0]["target_time"] == "2024-06-13T01:00:00Z"
+    assert rows[23]["target_time"] == "2024-06-14T00:00:00Z"
+    assert rows[0]["last_close"] == _close_at(market_bars["BTC/USDT"], "2024-06-13T00:00Z")
+    for row in rows:
+        assert row["quantiles"] == sorted(row["quantiles"])
+        assert row["point"] == row["quantiles"][9]
+        assert row["actual"] is None
+    widths = [r["quantiles"][-1] - r["quantiles"][0] for r in rows]
+    assert widths[23] > 2 * widths[0]
+    assert (body["alias"], body["version"], body["kind"], body["bar_age_s"]) == ("20240529", 3, "lstm", 0)
+    assert body["synthetic"] is False
+    headers = answer.headers
+    assert headers["X-Hourcast-Model-Version"] == "3"
+    assert headers["X-Hourcast-Model-Alias"] == "20240529"
+    assert headers["X-Hourcast-Run-Id"] == body["run_id"]
+    assert headers["X-Hourcast-Data-Fingerprint"] == body["data_fingerprint"]
+    assert headers["X-Hourcast-Target-Time"] == "2024-06-13T01:00:00Z"
+    assert headers["X-Hourcast-Bar-Age-S"] == "0.0"
+
+
+def test_a_range_is_what_each_hour_alone_would_have_been(
+    served: Served, market_bars: dict[str, Bars]
+) -> None:
+    """One run over two days gives the same numbers as calls for single hours, beside the closes that came."""
+    whole = served.get("/predict", start="2024-06-10", end="2024-06-12", horizon=6).json()["forecasts"]
+    assert len(whole) == 48
+    for row in (whole[0], whole[17], whole[47]):
+        end = parse_hour(row["target_time"]) + timedelta(hours=1)
+        (alone,) = served.get("/predict", start=row["target_time"], end=end.isoformat(), horizon=6).json()[
+            "forecasts"
+        ]
+        assert alone["quantiles"] == pytest.approx(row["quantiles"], rel=1e-6)
+        assert parse_hour(row["target_time"]) - parse_hour(row["origin"]) == timedelta(hours=6)
+        assert row["actual"] == _close_at(market_bars["BTC/USDT"], row["target_time"])
+
+
+def test_the_stitched_champion_follows_the_recorded_lineage(served: Served) -> None:
+    """Each hour is forecast by the version that had been decided on by then, not by a name."""
+    rows = served.get("/predict-champion", start="2024-06-12T20:00", end="2024-06-13T02:00").json()[
+        "forecasts"
+    ]
+    assert [(r["target_time"][11:16], r["alias"], r["version"]) for r in rows] == [
+        ("20:00", "20240522", 2),
+        ("21:00", "20240522", 2),
+        ("22:00", "20240522", 2),
+        ("23:00", "20240522", 2),
+        ("00:00", "20240522", 2),
+        ("01:00", "20240529", 3),
+    ]
+
+
+def test_other_aliases_come_from_their_own_packages(served: Served) -> None:
+    """An alias that is not the served one is answered by its version, under its own run."""
+    ours, other = (
+        served.get("/predict", alias=alias, horizon=1).json() for alias in ("20240529", "20240522")
+    )
+    assert (other["version"], other["alias"]) == (2, "20240522")
+    assert other["run_id"] != ours["run_id"]
+    assert served.get("/predict", alias="champion", horizon=1).status_code == 200
+
+
+def test_state_is_told(served: Served) -> None:
+    """Health, aliases, freshness, history and skill answer, and name what is served."""
+    health = served.get("/health").json()
+    assert (health["status"], health["version"], health["stale"]) == ("ok", 3, False)
+    aliases = served.get("/aliases").json()
+    assert [(a["alias"], a["version"], a["available"]) for a in aliases["aliases"]][0] == (
+        "20240529",
+        3,
+        True,
+    )
+    assert {a["alias"] for a in aliases["aliases"]} >= {"20240522", "20240529", "champion"}
+    fresh = served.get("/freshness").json()["series"]
+    assert [s["symbol"] for s in fresh] == ["BTC/USDT", "QQQ", "^VIX", "GC=F"]
+    assert fresh[0]["last_close"] == "2024-06-13T00:00:00Z"
+    gate = [r for r in served.get("/skill").json()["rows"] if r["source"] == "gate"]
+    assert {r["version"] for r in gate} == {1, 2, 3}
+    assert all(r["rmse_naive"] > 0 for r in gate)
+
+
+def test_candles_are_the_recorded_bars(served: Served, market_bars: dict[str, Bars]) -> None:
+    """The newest `limit`, or the first `limit` from a start; other series by symbol; never a bar of the future."""
+    newest = served.get("/btc-info", limit=3).json()["bars"]
+    assert [b["open_time"][11:13] for b in newest] == ["21", "22", "23"]
+    assert newest[-1]["close"] == _close_at(market_bars["BTC/USDT"], "2024-06-13T00:00Z")
+    some = served.get("/btc-info", start="2024-06-01", limit=5).json()
+    assert some["truncated"] is True
+    assert some["bars"][0]["open_time"] == "2024-06-01T00:00:00Z"
+    assert served.get("/btc-info", symbol="QQQ", limit=1).json()["symbol"] == "QQQ"
+    assert served.get("/btc-info", start="2024-06-13").json()["bars"] == []
+
+
+def _own(bars: dict[str, Bars], hours: int = 900) -> dict[str, Any]:
+    until = int(NOW.timestamp())
+    out: dict[str, Any] = {}
+    for symbol, part in bars.items():
+        known = part.known_at(until)
+        known = known.take(known.open_time >= until - hours * 3600)
+        out[symbol] = [
+            {
+                "open_time": datetime.fromtimestamp(int(t), NOW.tzinfo).isoformat(),
+                "open": o, "high": h, "low": low, "close": c, "volume": v,
+            }
+            for t, o, h, low, c, v in zip(
+                known.open_time.tolist(), known.open.tolist(), known.high.tolist(), known.low.tolist(),
+                known.close.tolist(), known.volume.tolist(), strict=True,
+            )
+        ]  # fmt: skip
+    return {"bars": out}
+
+
+def test_a_callers_own_bars_give_the_same_forecast(served: Served, market_bars: dict[str, Bars]) -> None:
+    """The bars that the store holds, sent by a caller, are forecast alike."""
+    body = _own(market_bars) | {"horizons": [1, 24]}
+    answer = served.post("/predict_bars", body)
+    assert answer.status_code == 200, answer.text
+    mine = {r["horizon"]: r["quantiles"] for r in answer.json()["forecasts"]}
+    theirs = {r["horizon"]: r["quantiles"] for r in served.get("/predict").json()["forecasts"]}
+    assert set(mine) == {1, 24}
+    for horizon in (1, 24):
+        assert mine[horizon] == pytest.approx(theirs[horizon], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "detail"),
+    [
+        ("/predict?horizon=25", 422, "horizon: Input should be less than or equal to 24 (given: '25')"),
+        ("/predict?horizon=soon", 422, "horizon: Input should be a valid integer, unable to parse string as an integer (given: 'soon')"),
+        ("/predict?start=yesterday", 422, "start: 'yesterday' is not a time; write it as 2025-06-26 or 2025-06-26T05:00Z"),
+        ("/predict?start=2024-06-02&end=2024-06-01", 422, "start 2024-06-02T00:00Z must lie before end 2024-06-01T00:00Z"),
+        ("/predict?start=2020-01-01&end=2024-06-01", 422, "the range has 38712 hours, at most 10000 are answered; ask for parts of it"),
+        ("/predict?horizons=3", 422, "unknown argument 'horizons'; /predict takes alias, callback_url, end, horizon, start"),
+        ("/predict?callback_url=http://x.example/", 403, "callback_url: host 'x.example' is not on the allow-list; an operator adds it to HOURCAST_CALLBACK_HOSTS"),
+        ("/btc-info?symbol=DOGE", 404, "there is no symbol 'DOGE'; there are BTC/USDT, QQQ, ^VIX, GC=F"),
+        ("/btc-info?limit=0", 422, "limit: Input should be greater than or equal to 1 (given: '0')"),
+        ("/nothing", 404, "there is no /nothing; /docs lists what there is"),
+    ],
+)  # fmt: skip
+def test_bad_input_gets_a_sentence_that_says_what_would_be_right(
+    served: Served, query: str, status: int, detail: str
+) -> None:
+    """Each is a 4xx with one sentence."""
+    answer = served.get(query)
+    assert (answer.status_code, answer.json()["detail"]) == (status, detail)
+
+
+def test_an_unknown_alias_gets_the_newest_that_there_are(served: Served) -> None:
+    """404, with aliases that exist in their order."""
+    known = [a["alias"] for a in served.get("/aliases").json()["aliases"]]
+    answer = served.get("/predict", alias="20200101")
+    assert (answer.status_code, answer.json()["detail"]) == (
+        404,
+        f"there is no alias '20200101'; the newest are {', '.join(known)}; /aliases lists all",
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "detail"),
+    [
+        ({"bars": {}}, "there are no bars of BTC/USDT"),
+        ({"horizons": [99]}, "horizons [99] are unknown; this model forecasts 1 to 24 hours ahead"),
+        ({"extra": 1}, "extra: Extra inputs are not permitted"),
+    ],
+)
+def test_bad_bars_are_refused(
+    served: Served, market_bars: dict[str, Bars], change: dict[str, Any], detail: str
+) -> None:
+    """A caller's bars that cannot be forecast from get 422 and the reason."""
+    answer = served.post("/predict_bars", _own(market_bars, 800) | change)
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith(detail), answer.json()
+
+
+def test_a_bar_that_contradicts_itself_is_named(served: Served, market_bars: dict[str, Bars]) -> None:
+    """Low above close: which bar of which symbol, and the values."""
+    body = _own(market_bars, 800)
+    row = body["bars"]["BTC/USDT"][3]
+    row |= {"open": 10.0, "high": 12.0, "low": 11.0, "close": 11.5}
+    answer = served.post("/predict_bars", body)
+    assert (answer.status_code, answer.json()["detail"]) == (
+        422,
+        "bars['BTC/USDT'][3]: low 11 and high 12 must enclose open 10 and close 11.5",
+    )
+
+
+def test_a_wrong_method_is_told(served: Served) -> None:
+    """POST where only GET is."""
+    answer = served.post("/predict", {})
+    assert (answer.status_code, answer.json()["detail"]) == (405, "/predict does not take POST")
+
+
+def test_documentation_and_metrics_are_there(served: Served) -> None:
+    """The page, the OpenAPI document with every endpoint, and Prometheus metrics that name the version."""
+    assert "Hourcast API" in served.get("/docs").text
+    paths = served.get("/openapi.json").json()["paths"]
+    assert set(paths) >= {
+        "/health",
+        "/aliases",
+        "/btc-info",
+        "/predict",
+        "/predict-champion",
+        "/predict_bars",
+    }
+    metrics = served.get("/metrics").text
+    assert re.search(r'hourcast_model_info\{[^}]*version="3"[^}]*\} 1\.0', metrics)
+    assert served.get("/livez").status_code == 200
+
+
+def test_each_new_bar_is_forecast_before_its_hour_comes(world: World, market_bars: dict[str, Bars]) -> None:
+    """As hours pass, forecasts of all horizons are recorded; the close that comes makes them skill."""
+    with world.store() as store, world.serve(3, HOURCAST_MODEL_ALIAS="20240529") as server:
+        for hour in range(4):
+            now = NOW + timedelta(hours=hour)
+            store.upsert_bars(market_bars["BTC/USDT"].known_at(int(now.timestamp())), "files", now)
+            store.set_clock(now)
+            wait_for(
+                lambda n=hour: len(store.forecasts("trained", version=3)) == 24 * (n + 1),  # type: ignore[misc]
+                15,
+                "recorded forecast",
+            )
+        for row in store.forecasts("trained", version=3):
+            assert row.made_at < row.target_time
+            assert row.origin + timedelta(hours=row.horizon) == row.target_time
+        live = [r for r in server.get("/skill").json()["rows"] if r["source"] == "live"]
+        assert [(r["version"], r["n"]) for r in live] == [(3, 3)]
+        metrics = server.get("/metrics").text
+        assert "hourcast_forecasts_recorded_total 96.0" in metrics
+
+
+def test_a_stale_store_is_told_and_forecasts_are_refused(world: World) -> None:
+    """Four hours without a bar: 503 with the reason and Retry-After; health is degraded, the server stays ready."""
+    with world.store() as store, world.serve(3) as server:
+        store.set_clock(NOW + timedelta(hours=4))
+        answer = server.get("/predict")
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"] == "60"
+        assert answer.json()["detail"] == (
+            "the newest bar of BTC/USDT closed at 2024-06-13 00:00 UTC, 4.0 h ago; forecasts are refused beyond 3 h"
+        )
+        assert server.get("/health").json()["status"] == "degraded"
+        assert server.get("/readyz").status_code == 200
+        assert server.get("/predict", start="2024-06-01", end="2024-06-02").status_code == 200
+
+
+def test_a_store_that_vanishes_is_503_without_a_leak(world: World) -> None:
+    """No tables: the reason and Retry-After, no SQL, no path, no trace; the model stays ready."""
+    with world.serve(3, HOURCAST_DATABASE_URL=f"sqlite:///{world.folder / 'empty.db'}") as server:
+        answer = server.get("/predict")
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) >= 1
+        for word in ("Traceback", "SELECT", str(world.folder), "sqlite", "no such table"):
+            assert word not in answer.text
+        assert answer.json()["detail"]
+        assert server.get("/readyz").status_code == 200
+
+
+def test_serving_needs_neither_mlflow_nor_torch_and_unpickles_nothing(world: World) -> None:
+    """With both made impossible to import and unpickling forbidden, a package loads and forecasts."""
+    code = """
+import sys
+sys.modules["torch"] = sys.modules["mlflow"] = None
+def watch(event, args):
+    if event == "pickle.find_class":
+        raise RuntimeError(f"unpickles {args}")
+from pathlib import Path
+import hourcast_bento.service
+from hourcast.bucket import open_bucket
+from hourcast_bento.package import fetch, load_model, unpack
+from hourcast_bento.serving import Serving
+from hourcast_bento.settings import ServingSettings
+sys.addaudithook(watch)
+settings = ServingSettings.load()
+folder = Path(sys.argv[1])
+unpack(fetch(open_bucket(settings.resolved_bucket_url), settings.model_name, 3), folder)
+made = Serving(settings, folder / "src" / "model").present(None, (1,))
+print("forecast", made.forecasts.quantiles.shape)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(world.folder / "unpacked")],
+        env=os.environ | dict(world.environment), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "forecast (1, 1, 19)" in done.stdout
+
+
+@pytest.mark.parametrize("breakage", ["bytes", "golden", "network"])
+def test_a_corrupt_package_never_gets_ready(world: World, breakage: str) -> None:
+    """Flipped bytes, another golden output, a broken network: the server ends with 4 and one sentence."""
+    import hashlib
+    import json
+
+    package = world.folder / "bucket/bentos/trained/3.bento"
+    manifest = package.with_suffix(".json")
+    if breakage == "bytes":
+        body = bytearray(package.read_bytes())
+        body[len(body) // 2] ^= 0xFF
+        package.write_bytes(body)
+    else:
+        folder = world.folder / "opened"
+        with tarfile.open(package) as archive:
+            archive.extractall(folder, filter="data")
+        model = folder / "src" / "model"
+        if breakage == "golden":
+            golden = json.loads((model / "golden.json").read_text())
+            golden["quantiles"][0][9] *= 1.01
+            (model / "golden.json").write_text(json.dumps(golden))
+        else:
+            (model / "forecaster" / "network.onnx").write_bytes(b"not a network")
+        with tarfile.open(package, "w") as archive:
+            archive.add(folder, ".")
+        whole = json.loads(manifest.read_text())
+        whole["sha256"] = hashlib.sha256(package.read_bytes()).hexdigest()
+        manifest.write_text(json.dumps(whole))
+    done = subprocess.run(
+        [sys.executable, "-m", "hourcast.cli", "serve", "--version", "3", "--port", "1"],
+        env=os.environ | dict(world.environment), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 4
+    last = done.stderr.strip().splitlines()[-1]
+    expected = {
+        "bytes": r"the package of trained version 3 is corrupt: its SHA-256 is \w+…, the manifest says \w+…; delete it and package it again",
+        "golden": r"golden",
+        "network": r"network\.onnx",
+    }
+    assert re.search(expected[breakage], last), done.stderr[-2000:]
+
+
+def test_bentoml_serves_the_same_package_alike(world: World, served: Served, tmp_path: Any) -> None:
+    """`bentoml serve` of the unpacked package gives the numbers that our server gives."""
+    from tests.servers import Process, answers, find_port
+
+    folder = tmp_path / "bento"
+    with tarfile.open(world.folder / "bucket/bentos/trained/3.bento") as archive:
+        archive.extractall(folder, filter="data")
+    port = find_port()
+    process = Process.start(
+        "bentoml",
+        [sys.executable, "-m", "bentoml", "serve", str(folder), "--port", str(port), "--host", "127.0.0.1"],
+        tmp_path,
+        {**world.environment, "BENTOML_HOME": str(tmp_path / "home"), "BENTOML_DO_NOT_TRACK": "True"},
+    )
+    try:
+        process.wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), 60, "ready BentoML server")
+        theirs = Served(f"http://127.0.0.1:{port}", process).get("/predict", horizon=3).json()
+        assert theirs["forecasts"] == served.get("/predict", horizon=3).json()["forecasts"]
+    finally:
+        process.end()
+    shutil.rmtree(folder)
+
+
+def test_a_package_in_s3_is_packaged_and_served_alike(world: World, served: Served, s3: Any) -> None:
+    """The bucket is S3: package, index and server work as with a folder."""
+    environment = {
+        **world.environment,
+        "HOURCAST_BUCKET_URL": s3.url,
+        "HOURCAST_S3_ENDPOINT_URL": s3.endpoint,
+    }
+    there = World(world.folder, environment)
+    assert "packaged trained version 3" in there.run("package", "3")
+    assert "packaged trained version 2" in there.run("package", "2")
+    with there.serve(3, HOURCAST_MODEL_ALIAS="20240529") as server:
+        ours = server.get("/predict").json()
+        assert ours["forecasts"] == served.get("/predict").json()["forecasts"]
+        assert server.get("/predict", alias="20240522").json()["version"] == 2
+
+
+def test_packaging_twice_changes_nothing_and_a_version_without_gate_is_refused(world: World) -> None:
+    """The same manifest comes back; a version that does not exist ends with 6 and a sentence."""
+    manifest = (world.folder / "bucket/bentos/trained/3.json").read_bytes()
+    world.run("package", "3")
+    assert (world.folder / "bucket/bentos/trained/3.json").read_bytes() == manifest
+    from tests.integration.conftest import hourcast
+
+    done = hourcast(world.environment, "package", "99")
+    assert done.returncode == 6
+    assert done.stderr.strip().splitlines()[-1] == (
+        "hourcast: trained has no version 99 in MLflow; `hourcast status` lists those that it has"
+    )
