@@ -99,7 +99,7 @@ def test_state_is_told(served: Served) -> None:
     health = served.get("/health").json()
     assert (health["status"], health["version"], health["stale"]) == ("ok", 3, False)
     aliases = served.get("/aliases").json()
-    assert [(a["alias"], a["version"], a["available"]) for a in aliases["aliases"]][0] == (
+    assert next((a["alias"], a["version"], a["available"]) for a in aliases["aliases"]) == (
         "20240529",
         3,
         True,

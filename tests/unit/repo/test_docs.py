@@ -100,6 +100,6 @@ def test_nothing_but_ci_names_what_only_ci_may_know() -> None:
     forbidden = re.compile("shared/" + "cluster|pypi" + r"\.org|pythonhosted|download\.pytorch" + r"\.org")
     for name in filter(None, listed):
         path = _ROOT / name
-        if name != ".ci/run" and path.is_file() and path.suffix not in (".png",):
+        if name != ".ci/run" and path.is_file() and path.suffix != ".png":
             found = forbidden.search(path.read_text(errors="replace"))
             assert found is None, f"{name} names {found.group() if found else ''}"

@@ -4,7 +4,7 @@ import json
 import logging
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from hourcast.errors import RefusedError, UnavailableError
 if TYPE_CHECKING:
     from hourcast.store import Store
     from hourcast_controller.journal import Journal
+    from hourcast_controller.plan import Deployment
     from hourcast_controller.registry import Registry
     from hourcast_controller.settings import ControllerSettings
     from hourcast_controller.targets import LocalTarget
@@ -100,6 +101,15 @@ def _print_json(value: Any) -> None:
 _as_json = click.option("--json", "as_json", is_flag=True, help="for programs")
 
 
+def _served(room: _Room, deployment: "Deployment") -> str:
+    """The served version in words; one without an alias of its own is pinned by its number."""
+    version, alias = deployment.serving_version or 0, deployment.serving_alias or ""
+    words = [f"alias {alias}"] if alias != str(version) else []
+    with suppress(UnavailableError):
+        words.append(room.registry.version(version).kind)
+    return f"version {version}" + (f" ({', '.join(words)})" if words else "")
+
+
 @click.command()
 @_as_json
 def status(as_json: bool) -> None:
@@ -135,12 +145,7 @@ def status(as_json: bool) -> None:
         console = Console()
         table = Table(show_header=False, box=None, pad_edge=False)
         served = deployment.serving_version
-        facts = registry.versions.get(served) if registry and served else None
-        kind = f", {facts.kind}" if facts else ""
-        table.add_row(
-            "serving",
-            f"version {served} (alias {deployment.serving_alias}{kind})" if served else "nothing yet",
-        )
+        table.add_row("serving", _served(room, deployment) if served else "nothing yet")
         if deployment.desired_version != served:
             how = "rolling" if deployment.rolling else "wanted"
             table.add_row(how, f"version {deployment.desired_version} (alias {deployment.desired_alias})")

@@ -259,7 +259,8 @@ class Registry:
 def _example(golden: Golden) -> Any:
     import pandas as pd
 
-    parts = [pd.DataFrame(part) for part in golden.bars.values()]
+    # An empty part would turn whole seconds into floats.
+    parts = [pd.DataFrame(part) for part in golden.bars.values() if part["open_time"]]
     return pd.concat(parts, ignore_index=True)[
         ["symbol", "open_time", "close_time", "open", "high", "low", "close", "volume"]
     ]

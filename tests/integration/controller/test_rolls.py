@@ -1,0 +1,330 @@
+"""The real controller, node, packager and servers: rolls under load, quarantine, and what operators may say."""
+
+import contextlib
+import json
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+from tests.integration.conftest import World, hourcast
+from tests.servers import Process, find_port, wait_for
+
+from hourcast.contracts import ALIAS_ANNOTATION, VERSION_ANNOTATION
+
+pytestmark = pytest.mark.integration
+
+
+@dataclass
+class Node:
+    """A running node, its way in and its control interface."""
+
+    process: Process
+    api: str
+    control: str
+    environment: dict[str, str]
+
+    def status(self) -> dict[str, Any]:
+        """What it says of itself."""
+        body: dict[str, Any] = httpx.get(f"{self.control}/v1/deployment", timeout=10, trust_env=False).json()
+        return body
+
+    def serving(self) -> int | None:
+        """The served version."""
+        version: int | None = self.status()["status"]["serving_version"]
+        return version
+
+    def roll(self, version: int, alias: str) -> None:
+        """Ask for a version, as the controller does."""
+        template = {VERSION_ANNOTATION: str(version), ALIAS_ANNOTATION: alias}
+        httpx.patch(
+            f"{self.control}/v1/deployment",
+            json={"pod_template": {"annotations": template}}, timeout=10, trust_env=False,
+        ).raise_for_status()  # fmt: skip
+
+
+@pytest.fixture
+def node(world: World) -> Iterator[Node]:
+    """A node on free ports."""
+    api, control = find_port(), find_port()
+    environment = {
+        **world.environment, "HOURCAST_API_PORT": str(api), "HOURCAST_NODE_PORT": str(control),
+        "HOURCAST_NODE_URL": f"http://127.0.0.1:{control}", "HOURCAST_READY_TIMEOUT_S": "20",
+        "HOURCAST_CONTROLLER_INTERVAL_S": "0.2",
+    }  # fmt: skip
+    process = Process.start(
+        "node", [sys.executable, "-m", "hourcast_local.node"], world.folder / "logs", environment
+    )
+    started = Node(process, f"http://127.0.0.1:{api}", f"http://127.0.0.1:{control}", environment)
+
+    def up() -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            return bool(started.status())
+        return False
+
+    process.wait_until(up, 20, "node")
+    yield started
+    process.end()
+
+
+@contextlib.contextmanager
+def _controller(world: World, node: Node, **more: str) -> Iterator[Process]:
+    process = Process.start(
+        "controller",
+        [sys.executable, "-m", "hourcast.cli", "controller"],
+        world.folder / "logs",
+        {**node.environment, **more},
+    )
+    try:
+        yield process
+    finally:
+        process.end()
+
+
+@dataclass
+class Load:
+    """Steady requests from several threads, bounded, and how they were answered."""
+
+    url: str
+    threads: int = 4
+    answers: Counter[int] = field(default_factory=Counter)
+    versions: list[int] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def __enter__(self) -> "Load":
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._running = [threading.Thread(target=self._ask) for _ in range(self.threads)]
+        for thread in self._running:
+            thread.start()
+        return self
+
+    def _ask(self) -> None:
+        with httpx.Client(timeout=30, trust_env=False) as client:
+            for _ in range(20_000):
+                if self._stop.is_set():
+                    return
+                try:
+                    answer = client.get(f"{self.url}/predict?horizon=1")
+                except httpx.HTTPError as error:
+                    with self._lock:
+                        self.errors.append(repr(error))
+                    continue
+                with self._lock:
+                    self.answers[answer.status_code] += 1
+                    if answer.status_code == 200:
+                        self.versions.append(answer.json()["version"])
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._running:
+            thread.join()
+
+
+def test_no_request_fails_while_versions_roll(node: Node) -> None:
+    """Four clients ask without a pause through six rolls: all answers are 200, and the last is of the last version."""
+    node.roll(1, "20240522")
+    wait_for(lambda: node.serving() == 1, 30, "first server")
+    with Load(node.api) as load:
+        for version, alias in ((2, "20240522"), (3, "20240529"), (1, "20240522")) * 2:
+            before = sum(load.answers.values())
+            node.roll(version, alias)
+            wait_for(lambda v=version: node.serving() == v, 30, f"roll to version {version}")  # type: ignore[misc]
+            wait_for(lambda n=before: sum(load.answers.values()) > n + 20, 30, "answers after the roll")  # type: ignore[misc]
+    assert load.errors == []
+    assert set(load.answers) == {200}
+    assert set(load.versions) == {1, 2, 3}
+    assert load.versions[-1] == 1
+    assert len(load.versions) > 200
+
+
+def test_a_version_that_never_gets_ready_leaves_traffic_alone(world: World, node: Node) -> None:
+    """A corrupt package fails its roll with the reason; every request is answered by the version before."""
+    package = world.folder / "bucket/bentos/trained/3.bento"
+    body = bytearray(package.read_bytes())
+    body[1000] ^= 0xFF
+    package.write_bytes(body)
+    node.roll(2, "20240522")
+    wait_for(lambda: node.serving() == 2, 30, "first server")
+    with Load(node.api, threads=2) as load:
+        node.roll(3, "20240529")
+        wait_for(lambda: node.status()["status"]["failed_version"] == 3, 40, "failed roll")
+    status = node.status()["status"]
+    assert "the package of trained version 3 is corrupt" in status["failure"]
+    assert (status["serving_version"], status["rolling"]) == (2, False)
+    assert load.errors == []
+    assert set(load.answers) == {200}
+    assert set(load.versions) == {2}
+
+
+def test_a_server_that_is_killed_is_started_again(node: Node) -> None:
+    """Kill -9 of the server: requests wait and are answered by its successor."""
+    import os
+    import signal
+
+    node.roll(2, "20240522")
+    wait_for(lambda: node.serving() == 2, 30, "first server")
+    (replica,) = node.status()["status"]["replicas"]
+    os.kill(replica["pid"], signal.SIGKILL)
+    answer = httpx.get(f"{node.api}/predict?horizon=1", timeout=30, trust_env=False)
+    assert answer.status_code == 200
+    (again,) = node.status()["status"]["replicas"]
+    assert again["pid"] != replica["pid"]
+
+
+def test_a_node_that_restarts_serves_what_it_served(world: World, node: Node) -> None:
+    """The desired version is on disk: a new node serves it without a controller."""
+    node.roll(2, "20240522")
+    wait_for(lambda: node.serving() == 2, 30, "first server")
+    node.process.end()
+    process = Process.start(
+        "node-again", [sys.executable, "-m", "hourcast_local.node"], world.folder / "logs", node.environment
+    )
+    try:
+
+        def served() -> bool:
+            with contextlib.suppress(httpx.HTTPError):
+                return node.serving() == 2
+            return False
+
+        process.wait_until(served, 30, "served version")
+        answer = httpx.get(f"{node.api}/predict?horizon=1", timeout=30, trust_env=False).json()
+        assert (answer["version"], answer["alias"]) == (2, "20240522")
+    finally:
+        process.end()
+
+
+def test_nothing_served_yet_is_told(node: Node) -> None:
+    """Before the first version: 503 with a sentence and Retry-After."""
+    answer = httpx.get(f"{node.api}/predict", timeout=30, trust_env=False)
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "2"
+    assert answer.json()["detail"] == (
+        "no model is served yet: the first one is being trained and packaged; `hourcast status` tells more"
+    )
+
+
+def test_the_controller_serves_the_newest_and_operators_have_the_last_word(world: World, node: Node) -> None:
+    """Newest first; pin, unpin, hold, release, undo and their words; everything is in the history with who did it."""
+
+    def say(*words: str, code: int = 0) -> str:
+        done = hourcast(node.environment, *words)
+        assert done.returncode == code, done.stderr
+        return (done.stdout if code == 0 else done.stderr).strip()
+
+    assert say("undo", code=6).endswith("hourcast: nothing is served, so there is nothing to undo")
+    with _controller(world, node):
+        wait_for(lambda: node.serving() == 3, 40, "newest version")
+        assert say("undo", code=6).endswith(
+            "version 3 is the first that was served; there is none to go back to"
+        )
+        assert say("pin", "1") == "pinned to version 1; `hourcast unpin` gives the choice back"
+        wait_for(lambda: node.serving() == 1, 40, "pinned version")
+        assert say("pin", "77", code=6).endswith("version 77 of trained does not exist; versions are 1, 2, 3")
+        assert "version 1 (naive)" in say("status")
+        assert say("unpin") == "version 1 is no longer pinned"
+        assert say("unpin") == "nothing was pinned"
+        wait_for(lambda: node.serving() == 3, 40, "newest version again")
+        assert say("hold") == "held: nothing is rolled until `hourcast release`"
+        assert json.loads(say("status", "--json"))["deployment"]["hold"] is True
+        assert say("release") == "released: the policy decides again"
+        assert say("undo").startswith("version 3 is undone and in quarantine; ")
+        wait_for(lambda: node.serving() == 2, 40, "version before")
+        status = json.loads(say("status", "--json"))
+        assert status["quarantine"]["3"]["reason"] == "undone by an operator"
+        assert say("release", "--version", "2", code=6).endswith(
+            "version 2 is not in quarantine; in it are 3"
+        )
+        assert say("release", "--version", "3") == "version 3 may be served again"
+        wait_for(lambda: node.serving() == 3, 40, "released version")
+
+        def told() -> bool:
+            return json.loads(say("history", "--json"))[0]["kind"] == "rolled"
+
+        wait_for(told, 10, "event of the last roll")
+    events = [
+        (e["kind"], e["version"], e["actor"])
+        for e in reversed(json.loads(say("history", "--json", "--limit", "500")))
+        if e["kind"] != "roll_started"
+    ]
+    assert events == [
+        ("rolled", 3, "controller"), ("pinned", 1, "operator"), ("rolled", 1, "controller"),
+        ("unpinned", 1, "operator"), ("rolled", 3, "controller"), ("held", 3, "operator"),
+        ("released", None, "operator"), ("undone", 3, "operator"), ("rolled", 2, "controller"),
+        ("unquarantined", 3, "operator"), ("rolled", 3, "controller"),
+    ]  # fmt: skip
+    assert "pinned v1" in say("history")
+
+
+def test_a_version_whose_package_is_corrupt_is_quarantined_and_not_tried_again(
+    world: World, node: Node
+) -> None:
+    """The newest package is broken: the version before serves, the reason is in events, and nothing flaps."""
+    package = world.folder / "bucket/bentos/trained/3.bento"
+    package.write_bytes(package.read_bytes()[:-2000])
+    with _controller(world, node):
+        wait_for(lambda: node.serving() == 2, 60, "version before")
+        generation = node.status()["generation"]
+
+        def quarantined() -> list[dict[str, Any]]:
+            history = json.loads(hourcast(node.environment, "history", "--json").stdout)
+            return [e for e in history if e["kind"] == "quarantined"]
+
+        wait_for(lambda: len(quarantined()) == 1, 20, "event of the quarantine")
+        assert "the package of trained version 3 is corrupt" in quarantined()[0]["reason"]
+        assert node.status()["generation"] == generation
+    status = hourcast(node.environment, "status").stdout
+    assert "quarantine" in status
+
+
+def test_a_missing_package_is_made_and_then_served(world: World, node: Node) -> None:
+    """The controller finds an alias without a package, has it packaged by a job, and rolls."""
+    for name in ("3.bento", "3.json", "aliases.json"):
+        (world.folder / "bucket/bentos/trained" / name).unlink()
+    with _controller(world, node):
+        wait_for(lambda: node.serving() == 3, 60, "packaged and served version")
+        wait_for((world.folder / "bucket/bentos/trained/aliases.json").exists, 20, "alias index")
+
+
+def test_an_outage_of_mlflow_moves_nothing(world: World, node: Node) -> None:
+    """With MLflow away nothing rolls, requests are answered, and the controller says what it waits for."""
+    node.roll(2, "20240522")
+    wait_for(lambda: node.serving() == 2, 30, "first server")
+    gone = f"http://127.0.0.1:{find_port()}"
+    with _controller(world, node, HOURCAST_MLFLOW_URL=gone) as process:
+        process.wait_until(lambda: "nothing is changed meanwhile" in process.text(), 20, "sentence")
+        answer = httpx.get(f"{node.api}/predict?horizon=1", timeout=30, trust_env=False)
+        assert (answer.status_code, answer.json()["version"]) == (200, 2)
+        assert f"MLflow at {gone} does not answer" in process.text()
+    assert node.serving() == 2
+
+
+def test_mlflows_own_webhook_wakes_the_controller(world: World, node: Node) -> None:
+    """A delivery that MLflow signs and sends makes a controller that polls once an hour look at once."""
+    from mlflow import MlflowClient
+
+    secret, port = "a-secret-of-the-tests", find_port()
+    url = world.environment["HOURCAST_MLFLOW_URL"]
+    client = MlflowClient(url, url)
+    more = {
+        "HOURCAST_WEBHOOK_SECRET": secret, "HOURCAST_WEBHOOK_PORT": str(port), "HOURCAST_CONTROLLER_INTERVAL_S": "3600",
+    }  # fmt: skip
+    node.roll(2, "20240522")
+    wait_for(lambda: node.serving() == 2, 30, "first server")
+    hourcast(node.environment, "hold")
+    with _controller(world, node, **more) as process:
+        process.wait_until(lambda: "version 2" in process.text(), 20, "first turn")
+        hourcast(node.environment, "release")
+        assert node.serving() == 2
+        hook = client.create_webhook(
+            "tests", f"http://127.0.0.1:{port}/webhook", ["model_version_alias.created"], secret=secret
+        )
+        try:
+            assert client.test_webhook(hook.webhook_id).success
+            wait_for(lambda: node.serving() == 3, 30, "roll after the knock")
+        finally:
+            client.delete_webhook(hook.webhook_id)
