@@ -14,10 +14,10 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.servers import Process, answers, find_port
 
 from hourcast.contracts import Bars, parse_hour
 from hourcast.store import Store, open_store
+from tests.servers import Process, answers, find_port
 
 NOW = parse_hour("2024-06-13T00:00Z")
 # A short training whose gate is wide: these tests are about what happens around it.

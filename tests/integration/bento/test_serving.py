@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.integration.conftest import NOW, Served, World
-from tests.servers import wait_for
 
 from hourcast.contracts import Bars, parse_hour
+from tests.integration.conftest import NOW, Served, World
+from tests.servers import wait_for
 
 pytestmark = pytest.mark.integration
 

@@ -7,14 +7,14 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import pytest
-from tests.integration.conftest import World, hourcast
-from tests.servers import Process, find_port, wait_for
 
 from hourcast.contracts import ALIAS_ANNOTATION, VERSION_ANNOTATION
+from tests.integration.conftest import World, hourcast
+from tests.servers import Process, find_port, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -95,7 +95,7 @@ class Load:
     versions: list[int] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
-    def __enter__(self) -> "Load":
+    def __enter__(self) -> Self:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._running = [threading.Thread(target=self._ask) for _ in range(self.threads)]

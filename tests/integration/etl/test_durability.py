@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.servers import wait_for
 
 from hourcast.contracts import Bars
 from hourcast.store import open_store
+from tests.servers import wait_for
 
 pytestmark = pytest.mark.integration
 

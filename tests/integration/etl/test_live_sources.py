@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 import yfinance  # noqa: F401  # its import puts a filter of warnings before ours, which pytest takes back here
-from tests.market_server import MarketServer
 
 from hourcast.clock import FrozenClock
 from hourcast.contracts import HOUR_S, Bars
 from hourcast.store import Store
 from hourcast_etl.engine import Engine
 from hourcast_etl.settings import EtlSettings
+from tests.market_server import MarketServer
 
 pytestmark = pytest.mark.integration
 _NOW = datetime(2025, 6, 26, 10, 20, tzinfo=UTC)

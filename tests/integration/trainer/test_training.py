@@ -13,11 +13,11 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from tests.integration.conftest import NOW, World, environment_of, hourcast, load_bars
 
 from hourcast.contracts import Bars, parse_hour
 from hourcast.forecaster import load
 from hourcast.store import open_store
+from tests.integration.conftest import NOW, World, environment_of, hourcast, load_bars
 
 pytestmark = pytest.mark.integration
 _names = iter(range(1, 1000))
@@ -262,6 +262,6 @@ def test_a_forecaster_from_the_registry_is_the_one_that_was_packaged(trained: Wo
     packaged = load(tmp_path / "src/model/forecaster")
     assert packaged.spec.kind == "lstm"
     store = open_store(trained.store_url)
-    bars = store.read_many([s for s in packaged.spec.symbols], known_at=NOW)
+    bars = store.read_many(list(packaged.spec.symbols), known_at=NOW)
     assert packaged.predict(bars).quantiles.shape == (1, 24, 19)
     store.close()

@@ -97,7 +97,9 @@ def test_nothing_but_ci_names_what_only_ci_may_know() -> None:
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=_ROOT, capture_output=True, check=True, text=True
     ).stdout.split("\0")
-    forbidden = re.compile("shared/" + "cluster|pypi" + r"\.org|pythonhosted|download\.pytorch" + r"\.org")
+    # In pieces, so that this file does not name them itself.
+    words = ("shared/" + "cluster", "pypi" + ".org", "python" + "hosted", "download.pytorch" + ".org")
+    forbidden = re.compile("|".join(map(re.escape, words)))
     for name in filter(None, listed):
         path = _ROOT / name
         if name != ".ci/run" and path.is_file() and path.suffix != ".png":

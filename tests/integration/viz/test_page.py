@@ -1,0 +1,191 @@
+"""The dashboard in Chromium, on a real server: it moves by itself, keeps choices, and survives the API."""
+
+import os
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from hourcast.contracts import Bars
+from hourcast.store import Store
+from tests.integration.conftest import NOW, World
+from tests.servers import Process, answers, find_port
+
+pytestmark = pytest.mark.integration
+_FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+_SLOW_MS = 30_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium; HOURCAST_TEST_CHROMIUM names it where it is not at its usual place."""
+    program = os.environ.get("HOURCAST_TEST_CHROMIUM", "/usr/bin/chromium")
+    if not Path(program).exists():
+        pytest.fail(f"there is no {program}; install Chromium, or set HOURCAST_TEST_CHROMIUM")
+    with sync_playwright() as player:
+        started = player.chromium.launch(executable_path=program, args=_FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def dashboard(world: World) -> Iterator[tuple[str, str]]:
+    """The dashboard on a free port, and the address of the API that it asks."""
+    port, api = find_port(), f"http://127.0.0.1:{find_port()}"
+    process = Process.start(
+        "viz",
+        [sys.executable, "-m", "hourcast_viz", "--port", str(port)],
+        world.folder / "logs",
+        {"HOURCAST_API_URL": api, "HOURCAST_VIZ_REFRESH_S": "1", "HOURCAST_VIZ_TIMEOUT_S": "10"},
+    )
+    try:
+        process.wait_until(
+            lambda: answers(f"http://127.0.0.1:{port}/_stcore/health"), 40, "answer of Streamlit"
+        )
+        yield f"http://127.0.0.1:{port}", api
+    finally:
+        process.end()
+
+
+def _serve(world: World, api: str) -> Process:
+    """A server of version 3 at a fixed port."""
+    process = Process.start(
+        "server",
+        [sys.executable, "-m", "hourcast.cli", "serve", "--version", "3", "--port", api.rsplit(":", 1)[1]],
+        world.folder / "logs",
+        {**world.environment, "HOURCAST_MODEL_ALIAS": "20240529"},
+    )
+    process.wait_until(lambda: answers(f"{api}/readyz"), 40, "ready server")
+    return process
+
+
+def _bar(store: Store, market_bars: dict[str, Bars], hours: int) -> None:
+    now = NOW + timedelta(hours=hours)
+    store.upsert_bars(market_bars["BTC/USDT"].known_at(int(now.timestamp())), "files", now)
+    store.set_clock(now)
+
+
+def _open(browser: Browser, url: str, width: int = 1440, scheme: str = "light") -> tuple[Page, list[str]]:
+    height = 1000 if width > 600 else 844
+    page = browser.new_page(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if scheme == "dark" else "light",
+    )
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(url)
+    return page, problems
+
+
+def test_the_page_moves_by_itself_and_keeps_what_was_chosen(
+    world: World, dashboard: tuple[str, str], browser: Browser, market_bars: dict[str, Bars]
+) -> None:
+    """A new bar changes the headline without a reload; chosen alias, range and stitched line stay; clear clears."""
+    url, api = dashboard
+    server = _serve(world, api)
+    try:
+        page, problems = _open(browser, url)
+        headline = page.get_by_test_id("headline")
+        expect(headline).to_contain_text("BTC/USDT", timeout=_SLOW_MS)
+        before = headline.inner_text()
+        page.get_by_text("1M", exact=True).click()
+        page.get_by_text("Stitched champion").click()
+        page.get_by_role("combobox").first.click()
+        page.get_by_role("option", name="20240522").click()
+        page.keyboard.press("Escape")
+        legend = page.locator(".legendtext")
+        expect(legend.filter(has_text="20240522")).to_be_visible(timeout=_SLOW_MS)
+        expect(legend.filter(has_text="champion, stitched")).to_be_visible(timeout=_SLOW_MS)
+        with world.store() as store:
+            _bar(store, market_bars, 2)
+        expect(headline).not_to_have_text(before, timeout=_SLOW_MS)
+        expect(legend.filter(has_text="20240522")).to_be_visible(timeout=_SLOW_MS)
+        expect(legend.filter(has_text="champion, stitched")).to_be_visible()
+        expect(page.get_by_text("03:00 UTC")).to_be_visible()
+        with page.expect_download() as got:
+            page.get_by_role("button", name="Download CSV").click()
+        lines = Path(got.value.path()).read_text().splitlines()
+        assert lines[0].startswith("target_time,origin,horizon,last_close,point,p05")
+        assert any("20240522" in line for line in lines)
+        page.get_by_role("button", name="Clear", exact=True).click()
+        expect(legend.filter(has_text="20240522")).to_have_count(0, timeout=_SLOW_MS)
+        for tab, text in (("Skill", "Against"), ("Freshness", "BTC/USDT")):
+            page.get_by_role("tab", name=tab).click()
+            expect(page.get_by_text(text).first).to_be_visible(timeout=_SLOW_MS)
+        assert problems == []
+        page.close()
+    finally:
+        server.end()
+
+
+def test_a_dead_api_is_a_sentence_and_a_living_one_is_back_by_itself(
+    world: World, dashboard: tuple[str, str], browser: Browser
+) -> None:
+    """No API: a sentence, no trace. API: the page fills. API gone again: what was seen stays, with the sentence."""
+    url, api = dashboard
+    page, _ = _open(browser, url)
+    sentence = page.get_by_role("status").filter(has_text=f"The API at {api} does not answer. Is it running?")
+    expect(sentence).to_be_visible(timeout=_SLOW_MS)
+    expect(page.get_by_text("The page tries again every 1 s.")).to_be_visible()
+    expect(page.get_by_text("Traceback")).to_have_count(0)
+    server = _serve(world, api)
+    expect(page.get_by_test_id("headline")).to_contain_text("BTC/USDT", timeout=_SLOW_MS)
+    expect(sentence).to_have_count(0, timeout=_SLOW_MS)
+    server.end()
+    expect(page.get_by_text("What was seen last is shown meanwhile.")).to_be_visible(timeout=_SLOW_MS)
+    expect(page.get_by_test_id("headline")).to_contain_text("BTC/USDT")
+    server = _serve(world, api)
+    try:
+        expect(page.get_by_text("What was seen last is shown meanwhile.")).to_have_count(0, timeout=_SLOW_MS)
+    finally:
+        server.end()
+    page.close()
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_every_screen(
+    world: World, dashboard: tuple[str, str], browser: Browser, width: int, scheme: str
+) -> None:
+    """Wide and narrow, light and dark: no error, nothing beside the screen, and the scheme is followed."""
+    url, api = dashboard
+    server = _serve(world, api)
+    try:
+        page, problems = _open(browser, url, width, scheme)
+        expect(page.get_by_test_id("headline")).to_contain_text("BTC/USDT", timeout=_SLOW_MS)
+        expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=_SLOW_MS)
+        beside = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert beside <= 0
+        colour = page.evaluate("getComputedStyle(document.querySelector('.stApp')).backgroundColor")
+        bright = int(colour.removeprefix("rgb(").split(",")[0]) > 128
+        assert bright == (scheme == "light")
+        assert problems == []
+        page.close()
+    finally:
+        server.end()
+
+
+def test_a_stale_store_is_told_on_the_page(
+    world: World, dashboard: tuple[str, str], browser: Browser
+) -> None:
+    """When bars stop coming the page says since when, instead of a forecast."""
+    url, api = dashboard
+    server = _serve(world, api)
+    try:
+        with world.store() as store:
+            store.set_clock(NOW + timedelta(hours=5))
+        page, _ = _open(browser, url)
+        warning = page.get_by_role("status").filter(
+            has_text="No present forecast: the newest bar of BTC/USDT closed at 2024-06-13 00:00 UTC, 5.0 h ago"
+        )
+        expect(warning).to_be_visible(timeout=_SLOW_MS)
+        expect(page.get_by_test_id("headline")).to_have_count(0)
+        page.close()
+    finally:
+        server.end()
