@@ -58,7 +58,7 @@ bench: dev ## ratios measured in one run
 	$(BIN)/python -m bench $(ARGS)
 
 chaos: dev ## kill twenty random processes during a replay, and see that all stays whole
-	$(BIN)/python bench/chaos.py $(ARGS)
+	$(BIN)/python -m bench.chaos $(ARGS)
 
 lock: dev ## refresh the locks
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --annotation-style=line -o requirements/run.txt requirements/run.in

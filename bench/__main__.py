@@ -1,0 +1,334 @@
+"""`make bench`: what Hourcast's ways are worth, as ratios measured in one run.
+
+ARGS="--only etl,requests" measures parts; ARGS="--plain-weeks 55" does the plain back-test of every week instead of
+five weeks spread over the year, times eleven.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from bench.ground import DATA, Ground, free_port, ground, wait_for
+from hourcast.contracts import Bars, parse_hour
+from hourcast.store import open_store
+
+_FROM, _TO = "2024-06-06", "2025-06-26"
+_PARTS = ("etl", "backtest", "range", "requests", "alias")
+_CONSOLE = Console()
+
+
+class _Report:
+    def __init__(self) -> None:
+        self._rows: list[tuple[str, str, str, str]] = []
+
+    def add(self, what: str, ours: str, theirs: str, ratio: str) -> None:
+        """One measurement."""
+        self._rows.append((what, ours, theirs, ratio))
+        _CONSOLE.print(f"{what}: {ours} against {theirs}: {ratio}", highlight=False)
+
+    def show(self) -> None:
+        """The table."""
+        table = Table(title="Hourcast, measured in one run", title_justify="left", pad_edge=False)
+        for name in ("what", "Hourcast", "against", "ratio"):
+            table.add_column(name)
+        for row in self._rows:
+            table.add_row(*row)
+        _CONSOLE.print(table)
+
+
+def _etl(report: _Report) -> None:
+    """A first load of the 14,616 bars of Bitcoin, and a run with nothing new."""
+    with ground(HOURCAST_SOURCE=f"files:{DATA}", HOURCAST_CLOCK="2025-08-01T00:00Z") as g:
+        first, _ = g.run("etl", "run", "--symbol", "BTC/USDT")
+        store = open_store(f"sqlite:///{g.state / 'hourcast.db'}")
+        count = len(store.read_bars("BTC/USDT"))
+        store.close()
+        again = statistics.median(g.run("etl", "run", "--symbol", "BTC/USDT")[0] for _ in range(3))
+        start = statistics.median(g.run("etl", "--help")[0] for _ in range(3))
+    report.add(
+        f"ETL, first load of {count:,} bars",
+        f"{first:.2f} s",
+        f"nothing new: {again:.2f} s",
+        f"{first / again:.1f}×",
+    )
+    report.add(
+        "ETL with nothing new", f"{again:.2f} s", f"start alone: {start:.2f} s", f"{again / start:.1f}×"
+    )
+
+
+def _backtest(report: _Report, g: Ground, plain_weeks: int) -> None:
+    """The whole command, registry and all, against the plain way without any."""
+    from bench.plain import EPOCHS, plain_week
+    from hourcast_trainer.backtest import weeks
+    from hourcast_trainer.settings import TrainerSettings
+    from hourcast_trainer.training import read_bars
+
+    took, out = g.run("backtest", "--from", _FROM, "--to", _TO)
+    _CONSOLE.print(out, highlight=False)
+    settings = TrainerSettings()
+    store = open_store(f"sqlite:///{g.state / 'hourcast.db'}")
+    bars = read_bars(store, settings, parse_hour(_TO))
+    store.close()
+    steps = weeks(parse_hour(_FROM), parse_hour(_TO), 7, settings)
+    chosen = steps if plain_weeks >= len(steps) else steps[:: len(steps) // plain_weeks][:plain_weeks]
+    plain = sum(plain_week(bars, settings, week) for week in chosen) * len(steps) / len(chosen)
+    how = f"{len(steps)} weeks" if chosen == steps else f"{len(chosen)} weeks scaled to {len(steps)}"
+    report.add(
+        f"back-test of {len(steps)} weeks",
+        f"{took:.1f} s",
+        f"{EPOCHS} epochs a week, a call an hour ({how}): {plain:.1f} s",
+        f"{plain / took:.1f}×",
+    )
+    again, _ = g.run("backtest", "--from", _FROM, "--to", _TO)
+    report.add(
+        "the same back-test again", f"{again:.1f} s", f"first time: {took:.1f} s", f"{took / again:.0f}×"
+    )
+
+
+def _range(report: _Report, g: Ground) -> None:
+    """A thousand hours in one request, against a request an hour."""
+    end = parse_hour(_TO)
+    hours = 1000
+    start = end - timedelta(hours=hours)
+
+    def ask(client: httpx.Client, since: datetime, until: datetime) -> list[Any]:
+        answer = client.get(
+            "/predict", params={"start": since.isoformat(), "end": until.isoformat(), "horizon": 1}
+        )
+        answer.raise_for_status()
+        rows: list[Any] = answer.json()["forecasts"]
+        return rows
+
+    with httpx.Client(base_url=g.api, timeout=60, trust_env=False) as client:
+        ask(client, start, end)
+        began = time.perf_counter()
+        whole = ask(client, start, end)
+        at_once = time.perf_counter() - began
+        began = time.perf_counter()
+        single = []
+        for i in range(hours):
+            single += ask(client, start + timedelta(hours=i), start + timedelta(hours=i + 1))
+        each = time.perf_counter() - began
+    assert [r["target_time"] for r in whole] == [r["target_time"] for r in single]
+    report.add(
+        f"range of {hours:,} hours",
+        f"{at_once * 1000:.0f} ms",
+        f"a call an hour: {each:.1f} s",
+        f"{each / at_once:.0f}×",
+    )
+
+
+def _rate(ask: Callable[[httpx.Client], None], seconds: float = 8.0, clients: int = 4) -> tuple[float, float]:
+    """Requests a second of some clients for some seconds, and p99 in milliseconds."""
+    times: list[float] = []
+    lock = threading.Lock()
+    end = time.perf_counter() + seconds
+
+    def work() -> None:
+        mine = []
+        with httpx.Client(timeout=60, trust_env=False) as client:
+            while time.perf_counter() < end:
+                began = time.perf_counter()
+                ask(client)
+                mine.append(time.perf_counter() - began)
+        with lock:
+            times.extend(mine)
+
+    threads = [threading.Thread(target=work) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return len(times) / seconds, 1000 * statistics.quantiles(times, n=100)[98]
+
+
+def _bars_of(g: Ground, hours: int = 700) -> dict[str, Bars]:
+    store = open_store(f"sqlite:///{g.state / 'hourcast.db'}")
+    since = parse_hour(_TO) - timedelta(hours=hours)
+    bars = store.read_many(("BTC/USDT", "QQQ", "^VIX", "GC=F"), start=since, known_at=parse_hour(_TO))
+    store.close()
+    return bars
+
+
+def _requests(report: _Report, g: Ground) -> None:
+    """The same bars forecast by the same version, one server each: `POST /predict_bars` and `mlflow models serve`."""
+    bars = _bars_of(g)
+    names = ("open", "high", "low", "close", "volume")
+    own = {
+        "bars": {
+            symbol: [
+                {
+                    "open_time": f"{datetime.fromtimestamp(int(t), parse_hour(_TO).tzinfo):%Y-%m-%dT%H:%M:%SZ}",
+                    **dict(zip(names, row, strict=True)),
+                }
+                for t, *row in zip(
+                    part.open_time.tolist(), *(getattr(part, n).tolist() for n in names), strict=True
+                )
+            ]
+            for symbol, part in bars.items()
+        }
+    }
+    rows = [
+        [symbol, o, c, *row]
+        for symbol, part in bars.items()
+        for o, c, *row in zip(
+            part.open_time.tolist(),
+            part.close_time.tolist(),
+            *(getattr(part, n).tolist() for n in names),
+            strict=True,
+        )
+    ]
+    theirs = {"dataframe_split": {"columns": ["symbol", "open_time", "close_time", *names], "data": rows}}
+    version = g.predict(horizon=1)["version"]
+    port = free_port()
+    with (g.folder / "models-serve.log").open("wb") as out:
+        server = subprocess.Popen(
+            [
+                sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/hourcast/{version}",
+                "--env-manager", "local", "--port", str(port), "--host", "127.0.0.1", "--workers", "1",
+            ],
+            env=os.environ | g.environment | {"MLFLOW_TRACKING_URI": g.mlflow, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            stdout=out, stderr=out, start_new_session=True,
+        )  # fmt: skip
+    try:
+
+        def pinged() -> bool:
+            try:
+                return (
+                    httpx.get(f"http://127.0.0.1:{port}/ping", timeout=2, trust_env=False).status_code == 200
+                )
+            except httpx.HTTPError:
+                return False
+
+        wait_for(pinged, 90, "answer of `mlflow models serve`")
+
+        def ask(url: str, body: Any) -> Callable[[httpx.Client], None]:
+            import json
+
+            content = json.dumps(body).encode()
+
+            def once(client: httpx.Client) -> None:
+                answer = client.post(url, content=content, headers={"Content-Type": "application/json"})
+                answer.raise_for_status()
+
+            return once
+
+        # Ours is asked at its own port, as theirs is: the way in that rolls need is in front of neither.
+        node = httpx.get(f"{g.environment['HOURCAST_NODE_URL']}/v1/deployment", trust_env=False).json()
+        (replica,) = node["status"]["replicas"]
+        ours = ask(f"http://127.0.0.1:{replica['port']}/predict_bars", own)
+        other = ask(f"http://127.0.0.1:{port}/invocations", theirs)
+        for warm in (ours, other):
+            _rate(warm, 1.0)
+        our_rate, our_p99 = _rate(ours)
+        their_rate, their_p99 = _rate(other)
+        get_rate, get_p99 = _rate(
+            lambda client: (
+                client.get(f"http://127.0.0.1:{replica['port']}/predict?horizon=1").raise_for_status()
+                and None
+            )
+        )
+    finally:
+        server.terminate()
+        server.wait(20)
+    report.add(
+        f"requests a second, {len(rows):,} bars each",
+        f"{our_rate:.0f} (p99 {our_p99:.0f} ms)",
+        f"mlflow models serve: {their_rate:.0f} (p99 {their_p99:.0f} ms)",
+        f"{our_rate / their_rate:.1f}×",
+    )
+    report.add(
+        "requests a second, GET /predict from the store",
+        f"{get_rate:.0f} (p99 {get_p99:.0f} ms)",
+        f"mlflow models serve: {their_rate:.0f}",
+        f"{get_rate / their_rate:.1f}×",
+    )
+
+
+def _alias(report: _Report, g: Ground, rolls: int = 10) -> None:
+    """A newer alias is set in the registry; until the first answer of its version, packaging included."""
+    client = httpx.Client(timeout=30, trust_env=False)
+
+    def candidates() -> list[int]:
+        answer = client.get(
+            f"{g.mlflow}/api/2.0/mlflow/registered-models/get", params={"name": "hourcast"}
+        ).json()
+        aliases = answer["registered_model"]["aliases"]
+        return sorted({int(a["version"]) for a in aliases if a["alias"].startswith("backtest_")})[:rolls]
+
+    if len(candidates()) < rolls:
+        g.run("backtest", "--from", "2025-04-10", "--to", "2025-06-19")
+    versions = candidates()
+    times = []
+    for i, version in enumerate(versions):
+        began = time.perf_counter()
+        client.post(
+            f"{g.mlflow}/api/2.0/mlflow/registered-models/alias",
+            json={
+                "name": "hourcast",
+                "alias": f"2026{i // 28 + 1:02d}{i % 28 + 1:02d}",
+                "version": str(version),
+            },
+        ).raise_for_status()
+        wait_for(
+            lambda v=version: (g.predict(horizon=1) or {}).get("version") == v,
+            60,
+            "answer of the new version",
+            0.01,
+        )
+        times.append(time.perf_counter() - began)
+    client.close()
+    p50, p95 = statistics.median(times), statistics.quantiles(times, n=20)[18]
+    report.add(
+        f"alias set → first answer, {rolls} rolls",
+        f"p50 {p50:.1f} s",
+        f"p95 {p95:.1f} s",
+        f"{p95 / p50:.2f}×",
+    )
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", default=",".join(_PARTS), help=f"parts, of {','.join(_PARTS)}")
+    parser.add_argument("--plain-weeks", type=int, default=5)
+    asked = parser.parse_args()
+    parts = asked.only.split(",")
+    if unknown := sorted(set(parts) - set(_PARTS)):
+        parser.error(f"there is no part {unknown[0]!r}; there are {', '.join(_PARTS)}")
+    if not Path(DATA).is_dir():
+        parser.error(f"there is no {DATA}; HOURCAST_TEST_DATA names the folder that holds market/")
+    report = _Report()
+    if "etl" in parts:
+        _etl(report)
+    if set(parts) - {"etl"}:
+        with ground(HOURCAST_PACKAGE_BACKTESTS="false") as g:
+            g.start("--source", f"files:{DATA}", "--as-of", _TO)
+            wait_for(lambda: (g.predict(horizon=1) or {}).get("kind") == "lstm", 60, "network in production")
+            more = {"HOURCAST_SOURCE": f"files:{DATA}", "HOURCAST_CLOCK": f"{_TO}T00:00Z"}
+            g.environment |= more
+            if "range" in parts:
+                _range(report, g)
+            if "requests" in parts:
+                _requests(report, g)
+            if "backtest" in parts:
+                _backtest(report, g, asked.plain_weeks)
+            if "alias" in parts:
+                _alias(report, g)
+    report.show()
+
+
+if __name__ == "__main__":
+    main()
