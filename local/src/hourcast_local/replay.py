@@ -8,10 +8,11 @@ import logging
 import sys
 import time
 from datetime import datetime, timedelta
+from typing import Any
 
 import httpx
 
-from hourcast.contracts import parse_hour
+from hourcast.contracts import HOLD_ANNOTATION, PIN_ANNOTATION, parse_hour
 from hourcast.errors import ConfigurationError, UnavailableError
 from hourcast.store import Evaluation, Store, open_store
 from hourcast_local.processes import wait_until
@@ -67,13 +68,26 @@ class _Driver:
                 time.sleep(pause)
         _LOG.info("the replay has reached its end, %s UTC", f"{self._end:%Y-%m-%d %H:%M}")
 
-    def _served(self) -> int | None:
+    def _deployment(self) -> dict[str, Any]:
         try:
             answer = self._client.get(f"http://127.0.0.1:{self._settings.node_port}/v1/deployment")
-            version = answer.json()["status"]["serving_version"]
-            return None if version is None else int(version)
-        except (httpx.HTTPError, ValueError, KeyError):
-            return None
+            body: dict[str, Any] = answer.json()
+        except (httpx.HTTPError, ValueError):
+            return {"annotations": {}, "status": {"serving_version": None, "failed_version": None}}
+        return body
+
+    def _served(self) -> int | None:
+        version: int | None = self._deployment()["status"]["serving_version"]
+        return version
+
+    def _taken(self, version: int) -> bool:
+        """Whether a version is served, or will not be: it failed, or a person has said otherwise."""
+        body = self._deployment()
+        status = body["status"]
+        said = body["annotations"].keys() & {PIN_ANNOTATION, HOLD_ANNOTATION}
+        return (
+            (status["serving_version"] or 0) >= version or status["failed_version"] == version or bool(said)
+        )
 
     def _decided(self, since: datetime) -> list[Evaluation]:
         return [
@@ -82,14 +96,23 @@ class _Driver:
             if e.made_at >= since and e.baseline == "naive" and e.kind != "naive"
         ]
 
+    def _no_training_runs(self) -> bool:
+        try:
+            with self._store.exclusive("train"):
+                return True
+        except UnavailableError:
+            return False
+
     def _trained(self, now: datetime) -> None:
         """Wait until this week's training has decided and what passed is served."""
         if not wait_until(lambda: bool(self._decided(now - _WEEK + _HOUR)), _TRAINING_LIMIT_S, 0.1):
             _LOG.warning("no training has ended within %g s; the replay goes on", _TRAINING_LIMIT_S)
             return
         newest = self._decided(now - _WEEK + _HOUR)[-1]
-        if newest.passed:
-            wait_until(lambda: (self._served() or 0) >= newest.version, 30, 0.05)
+        # A candidate that fails may be followed by the naive floor, within the same training.
+        wait_until(self._no_training_runs, 30, 0.1)
+        passed = [e.version for e in self._store.evaluations(self._settings.model_name, "gate") if e.passed]
+        wait_until(lambda: self._taken(max(passed)), 30, 0.05)
         number, total = (now - self._start) // _WEEK, (self._end - self._start) // _WEEK
         ratio = newest.figures["ratios"].get("pinball 1 h / naive", float("nan"))
         _LOG.info(

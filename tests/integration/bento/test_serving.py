@@ -1,11 +1,14 @@
 """Serving answers from a package alone, says what it knows, and refuses well."""
 
+import http.server
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import threading
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -322,7 +325,6 @@ print("forecast", made.forecasts.quantiles.shape)
 def test_a_corrupt_package_never_gets_ready(world: World, breakage: str) -> None:
     """Flipped bytes, another golden output, a broken network: the server ends with 4 and one sentence."""
     import hashlib
-    import json
 
     package = world.folder / "bucket/bentos/trained/3.bento"
     manifest = package.with_suffix(".json")
@@ -411,3 +413,54 @@ def test_packaging_twice_changes_nothing_and_a_version_without_gate_is_refused(w
     assert done.stderr.strip().splitlines()[-1] == (
         "hourcast: trained has no version 99 in MLflow; `hourcast status` lists those that it has"
     )
+
+
+def test_a_result_is_posted_to_an_allowed_host(world: World) -> None:
+    """`callback_url` on the allow-list gets the very answer that the caller got."""
+    got: list[Any] = []
+
+    class Receiver(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name that http.server uses
+            """Silent."""
+
+    receiver = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    threading.Thread(target=receiver.serve_forever, daemon=True).start()
+    host = f"127.0.0.1:{receiver.server_address[1]}"
+    allowed = {"HOURCAST_CALLBACK_HOSTS": json.dumps([host]), "HOURCAST_CALLBACK_PRIVATE": "true"}
+    try:
+        with world.serve(3, **allowed) as server:
+            answer = server.get("/predict", horizon=2, callback_url=f"http://{host}/here")
+            assert answer.status_code == 200
+            wait_for(lambda: bool(got), 15, "callback")
+            assert got == [answer.json()]
+            other = server.get("/predict", callback_url="http://127.0.0.1:9/here")
+            assert other.status_code == 403
+    finally:
+        receiver.shutdown()
+        receiver.server_close()
+
+
+def test_other_packages_are_kept_within_a_bound(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room for one other version, the second one takes the place of the first, and both are answered."""
+    from hourcast.bucket import open_bucket
+    from hourcast_bento.package import fetch, unpack
+    from hourcast_bento.serving import Serving
+    from hourcast_bento.settings import ServingSettings
+
+    for name, value in world.environment.items():
+        monkeypatch.setenv(name, value)
+    settings = ServingSettings.load(lru_packages=1)
+    folder = world.folder / "unpacked"
+    unpack(fetch(open_bucket(settings.resolved_bucket_url), "trained", 1), folder)
+    serving = Serving(settings, folder / "src" / "model")
+    try:
+        for alias, version in (("20240522", 2), ("20240529", 3), ("20240522", 2)):
+            assert serving.resolve(alias)[1].version == version
+            assert list(serving._others) == [version]
+    finally:
+        serving.store.close()
