@@ -199,7 +199,11 @@ def _requests(report: _Report, g: Ground) -> None:
                 sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/hourcast/{version}",
                 "--env-manager", "local", "--port", str(port), "--host", "127.0.0.1", "--workers", "1",
             ],
-            env=os.environ | g.environment | {"MLFLOW_TRACKING_URI": g.mlflow, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            env=os.environ | g.environment | {
+                "MLFLOW_TRACKING_URI": g.mlflow, "MLFLOW_DISABLE_TELEMETRY": "true",
+                # It calls uvicorn by its name.
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            },
             stdout=out, stderr=out, start_new_session=True,
         )  # fmt: skip
     try:
@@ -212,7 +216,9 @@ def _requests(report: _Report, g: Ground) -> None:
             except httpx.HTTPError:
                 return False
 
-        wait_for(pinged, 90, "answer of `mlflow models serve`")
+        wait_for(lambda: pinged() or server.poll() is not None, 90, "answer of `mlflow models serve`")
+        if server.poll() is not None:
+            sys.exit(f"`mlflow models serve` ended:\n{(g.folder / 'models-serve.log').read_text()[-3000:]}")
 
         def ask(url: str, body: Any) -> Callable[[httpx.Client], None]:
             import json

@@ -119,7 +119,7 @@ def main() -> None:
         g.start(*start)
         store = open_store(f"sqlite:///{g.state / 'replay' / 'hourcast.db'}")
         for i in range(asked.kills):
-            time.sleep(rng.uniform(0.5, 5.0))
+            time.sleep(rng.uniform(1.0, 8.0))
             with contextlib.suppress(psutil.NoSuchProcess):
                 name = _kill(g, rng, start)
                 killed[name] += 1

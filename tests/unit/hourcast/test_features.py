@@ -57,7 +57,7 @@ def test_moving_the_future_changes_no_feature(hour: int, seed: int) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(hour=st.integers(_SPEC.history_h + 50, _HOURS - 1), more=st.integers(0, 50))
+@given(hour=st.integers(_SPEC.history_h + 52, _HOURS - 1), more=st.integers(0, 50))
 def test_serving_sees_what_training_saw(hour: int, more: int) -> None:
     """A row does not depend on how much older history was read, nor on the other rows of its batch."""
     bars = _market()

@@ -131,6 +131,24 @@ class Forecasts:
         """(N, H): the median."""
         return self.quantiles[:, :, self.levels.index(0.5)]
 
+    def only(self, horizons: Sequence[int]) -> "Forecasts":
+        """The forecasts of some horizons.
+
+        Raises:
+            DataError: when one of them is not among ours.
+        """
+        wanted = tuple(horizons)
+        _refuse_unknown(wanted, self.horizons)
+        chosen = [self.horizons.index(h) for h in wanted]
+        return Forecasts(self.origin, wanted, self.levels, self.last_close, self.quantiles[:, chosen])
+
+
+def _refuse_unknown(wanted: Sequence[int], known: Sequence[int]) -> None:
+    if unknown := sorted(set(wanted) - set(known)):
+        raise DataError(
+            f"horizons {unknown} are unknown; this model forecasts {known[0]} to {known[-1]} hours ahead"
+        )
+
 
 def horizon_scale(spec: FeatureSpec, origins: IntArray, horizons: Sequence[int]) -> FloatArray:
     """(N, H): the root of the summed squared seasonal factors over the hours of each horizon."""
@@ -246,11 +264,7 @@ class Forecaster:
         if not len(target):
             raise DataError(f"there are no bars of {spec.target}; run `hourcast etl run`")
         wanted = tuple(spec.horizons if horizons is None else horizons)
-        if not set(wanted) <= set(spec.horizons):
-            raise DataError(
-                f"horizons {sorted(set(wanted) - set(spec.horizons))} are unknown; "
-                f"this model forecasts {spec.horizons[0]} to {spec.horizons[-1]} hours ahead"
-            )
+        _refuse_unknown(wanted, spec.horizons)
         at = target.close_time[-1:] if origins is None else np.asarray(origins, np.int64)
         if not len(at):
             shape = (0, len(wanted), len(spec.levels))

@@ -4,18 +4,26 @@ import logging
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from operator import itemgetter
+from typing import (
+    Annotated,
+    Any,
+    NotRequired,  # pydantic wants these before Python 3.12
+)
 
 import numpy as np
-from fastapi import BackgroundTasks, FastAPI, Query, Request
+import numpy.typing as npt
+from fastapi import BackgroundTasks, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, with_config
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from typing_extensions import TypedDict
 
 from hourcast import __version__
-from hourcast.contracts import Bars, alias_kind, parse_hour, to_epoch
+from hourcast.contracts import HOUR_S, Bars, alias_kind, parse_hour
 from hourcast.errors import ConfigurationError, DataError, HourcastError, RefusedError, UnavailableError
 from hourcast_bento import callback
 from hourcast_bento.docs_page import DOCS_PAGE
@@ -25,24 +33,29 @@ __all__ = ["build_app"]
 
 _LOG = logging.getLogger(__name__)
 _MAX_BARS = 10_000
+_PRICES = itemgetter("open", "high", "low", "close")
+_FAILED = "the server failed at this request; the operator finds the reason in its log"
 
 
 class _BadInputError(HourcastError):
     """A request that cannot be answered as it is; the message says what would be right."""
 
 
-class OwnBar(BaseModel):
+_Price = Annotated[float, Field(gt=0)]
+
+
+# A dict, since thousands come at once and a model each would cost more than the forecast.
+@with_config(ConfigDict(extra="forbid"))
+class OwnBar(TypedDict):
     """One bar of the caller. `close_time` defaults to an hour after `open_time`."""
 
-    model_config = ConfigDict(extra="forbid")
-
     open_time: datetime
-    close_time: datetime | None = None
-    open: Annotated[float, Field(gt=0)]
-    high: Annotated[float, Field(gt=0)]
-    low: Annotated[float, Field(gt=0)]
-    close: Annotated[float, Field(gt=0)]
-    volume: Annotated[float, Field(ge=0)] = 0.0
+    close_time: NotRequired[datetime | None]
+    open: _Price
+    high: _Price
+    low: _Price
+    close: _Price
+    volume: NotRequired[Annotated[float, Field(ge=0)]]
 
 
 class OwnBars(BaseModel):
@@ -101,29 +114,67 @@ def _span(
     return since, until
 
 
+# FastAPI would parse the body into dicts first and then look at each again; pydantic reads JSON in one go.
+_OWN_BARS_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/OwnBars"}}},
+    }
+}
+
+
+async def _read_own(request: Request) -> OwnBars:
+    try:
+        return OwnBars.model_validate_json(await request.body())
+    except ValidationError as error:
+        raise RequestValidationError(
+            [{**item, "loc": ("body", *item["loc"])} for item in error.errors()]
+        ) from None
+
+
+def _schemas() -> dict[str, Any]:
+    """JSON schemas of what is read past FastAPI."""
+    whole = OwnBars.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {**whole.pop("$defs"), "OwnBars": whole}
+
+
 def _own(payload: OwnBars) -> dict[str, Bars]:
     out = {}
     for symbol, rows in payload.bars.items():
-        opens: list[int] = []
-        closes: list[int] = []
-        for i, row in enumerate(rows):
-            where = f"bars[{symbol!r}][{i}]"
-            moment = row.open_time if row.open_time.tzinfo else row.open_time.replace(tzinfo=UTC)
-            end = row.close_time or moment + timedelta(hours=1)
-            end = end if end.tzinfo else end.replace(tzinfo=UTC)
-            if not row.low <= min(row.open, row.close) <= max(row.open, row.close) <= row.high:
-                raise _BadInputError(
-                    f"{where}: low {row.low:g} and high {row.high:g} must enclose open {row.open:g} and close {row.close:g}"
-                )
-            if end <= moment:
-                raise _BadInputError(f"{where}: close_time must lie after open_time")
-            if opens and to_epoch(moment) <= opens[-1]:
-                raise _BadInputError(f"{where}: open_time must be later than that of the bar before it")
-            opens.append(to_epoch(moment))
-            closes.append(to_epoch(end))
-        prices = [[r.open, r.high, r.low, r.close, r.volume] for r in rows]
-        out[symbol] = Bars.of(symbol, opens, np.array(prices, np.float64).reshape(len(rows), 5), closes)
+        opens = np.array([_epoch(r["open_time"]) for r in rows], np.int64)
+        ends = [r.get("close_time") for r in rows]
+        closes = np.array(
+            [_epoch(end) if end else o + HOUR_S for end, o in zip(ends, opens.tolist(), strict=True)],
+            np.int64,
+        )
+        prices = np.array([(*_PRICES(r), r.get("volume", 0.0)) for r in rows], np.float64).reshape(
+            len(rows), 5
+        )
+        first, high, low, close = (prices[:, i] for i in range(4))
+        checks: tuple[tuple[npt.NDArray[np.bool_], Callable[[OwnBar], str]], ...] = (
+            (
+                (low > np.minimum(first, close)) | (high < np.maximum(first, close)),
+                lambda r: (
+                    f"low {r['low']:g} and high {r['high']:g} must enclose open {r['open']:g} and close {r['close']:g}"
+                ),
+            ),
+            (closes <= opens, lambda _: "close_time must lie after open_time"),
+            (
+                np.diff(opens, prepend=opens[:1] - 1) <= 0,
+                lambda _: "open_time must be later than that of the bar before it",
+            ),
+        )
+        for wrong, told in checks:
+            if wrong.any():
+                i = int(np.argmax(wrong))
+                raise _BadInputError(f"bars[{symbol!r}][{i}]: {told(rows[i])}")
+        out[symbol] = Bars.of(symbol, opens, prices, closes)
     return out
+
+
+def _epoch(moment: datetime) -> int:
+    """Whole seconds; a time without a zone is UTC, as everywhere in this API."""
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
 def _body(serving: Serving, made: Made) -> dict[str, Any]:
@@ -197,6 +248,15 @@ def build_app(serving: Callable[[], Serving]) -> FastAPI:
     _add_errors(app)
     _add_state(app, serving)
     _add_forecasts(app, serving)
+
+    made = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        whole = made()
+        whole.setdefault("components", {}).setdefault("schemas", {}).update(_schemas())
+        return whole
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend it
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> HTMLResponse:
@@ -409,8 +469,8 @@ def _add_forecasts(app: FastAPI, serving: Callable[[], Serving]) -> None:
             span = (now - timedelta(days=7), now + timedelta(hours=25))
         return answer(s.stitched(*span, horizon), callback_url, tasks)
 
-    @app.post("/predict_bars", tags=["forecasts"])
-    def predict_bars(payload: OwnBars) -> Response:
+    @app.post("/predict_bars", tags=["forecasts"], openapi_extra=_OWN_BARS_BODY)
+    def predict_bars(payload: Annotated[OwnBars, Depends(_read_own)]) -> Response:
         """A forecast by the served version from the caller's own bars."""
         s = serving()
         try:
@@ -431,19 +491,35 @@ def _public(error: HourcastError) -> str:
     return str(error)
 
 
+class _Guard:
+    """Answers what nobody foresaw without a stack trace; the trace goes to the log."""
+
+    def __init__(self, app: ASGIApp, answer: Response) -> None:
+        self._app, self._answer = app, answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except Exception:
+            if scope["type"] != "http" or begun:
+                raise
+            _LOG.exception("%s %s failed", scope["method"], scope["path"])
+            await self._answer(scope, receive, send)
+
+
 def _add_errors(app: FastAPI) -> None:
     def problem(status: int, detail: str, retry_after_s: float | None = None) -> JSONResponse:
         headers = {} if retry_after_s is None else {"Retry-After": str(max(1, round(retry_after_s)))}
         return JSONResponse({"detail": detail, "retry_after_s": retry_after_s}, status, headers)
 
-    @app.middleware("http")
-    async def guard(request: Request, call_next: Any) -> Response:
-        try:
-            response: Response = await call_next(request)
-        except Exception:
-            _LOG.exception("%s %s failed", request.method, request.url.path)
-            return problem(500, "the server failed at this request; the operator finds the reason in its log")
-        return response
+    app.add_middleware(_Guard, answer=problem(500, _FAILED))
 
     @app.exception_handler(HourcastError)
     async def ours(request: Request, error: HourcastError) -> JSONResponse:
@@ -460,7 +536,7 @@ def _add_errors(app: FastAPI) -> None:
             return problem(
                 503, str(error) if isinstance(error, DataError) else "the server is set up wrongly", 60
             )
-        return problem(500, "the server failed at this request; the operator finds the reason in its log")
+        return problem(500, _FAILED)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
@@ -482,7 +558,5 @@ def _add_errors(app: FastAPI) -> None:
         if error.status_code == 405:
             return problem(405, f"{request.url.path} does not take {request.method}")
         return problem(error.status_code, str(error.detail))
-
-    from fastapi import Depends
 
     app.router.dependencies.append(Depends(_known_query))

@@ -1,5 +1,6 @@
 """The BentoML service: one process, one model, loaded from the package that this file lies in."""
 
+import gc
 from pathlib import Path
 
 import bentoml
@@ -54,6 +55,10 @@ class Hourcast:
         self._serving = serving
         _running[:] = [serving]
         serving.start()
+        # What was loaded stays: without this each large request makes the collector walk all modules again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
 
     # BentoML's /readyz asks this; the golden prediction was checked when the model was loaded.
     async def __is_ready__(self) -> bool:

@@ -40,6 +40,7 @@ _LOG = logging.getLogger(__name__)
 _WEEK = timedelta(days=7)
 _CATCH_UP = 48
 _GAP_DAYS = 30
+_PRESENT_TTL_S = 1.0
 T = TypeVar("T")
 
 
@@ -99,6 +100,7 @@ class Serving:
         self.alias = settings.model_alias or self.info.alias or str(self.info.version)
         self._others: OrderedDict[int, tuple[PackageInfo, Forecaster]] = OrderedDict()
         self._others_lock = threading.Lock()
+        self._present: dict[int, tuple[datetime, float, Forecasts]] = {}
         self._index = _Cached(self._read_index, 2.0)
         self._skill = _Cached(self._compute_skill, 10.0)
         self._stop = threading.Event()
@@ -151,12 +153,15 @@ class Serving:
             NotFoundError: when there is no such alias.
             UnavailableError: when its package is not there yet.
         """
-        if alias is None or alias == self.alias:
+        if alias is None:
             return self.alias, self.info, self.forecaster
+        # An alias may have moved to another version since this one was rolled out: the index knows.
         for record in self.index().aliases:
             if record.alias == alias:
                 info, forecaster = self._model(record.version)
                 return alias, info, forecaster
+        if alias == self.alias:
+            return self.alias, self.info, self.forecaster
         known = [r.alias for r in self.index().aliases if alias_kind(r.alias) != "backtest"][:5]
         raise NotFoundError(
             f"there is no alias {alias!r}; the newest are {', '.join(known) or 'none yet'}; /aliases lists all"
@@ -223,12 +228,27 @@ class Serving:
         reason = self.stale_reason(newest, now)
         if reason is not None or newest is None:
             raise UnavailableError(reason or "", retry_after_s=60)
+        made = self._from_newest(info.version, forecaster, newest, now)
+        if horizons is not None:
+            made = made.only(horizons)
+        return Made(info, name, made, np.full((1, len(made.horizons)), np.nan), newest, now)
+
+    def _from_newest(
+        self, version: int, forecaster: Forecaster, newest: datetime, now: datetime
+    ) -> Forecasts:
+        """The forecast of all horizons from the newest bar; a revision of older bars shows after a second."""
+        known = self._present.get(version)
+        if known is not None and known[0] == newest and time.monotonic() - known[1] < _PRESENT_TTL_S:
+            return known[2]
         bars = self._bars_for([forecaster], newest, now)
         try:
-            made = forecaster.predict(bars, np.array([to_epoch(newest)], np.int64), horizons)
+            made = forecaster.predict(bars, np.array([to_epoch(newest)], np.int64))
         except DataError as error:
             raise UnavailableError(str(error), retry_after_s=300) from None
-        return Made(info, name, made, np.full((1, len(made.horizons)), np.nan), newest, now)
+        if len(self._present) > self.settings.lru_packages:
+            self._present.clear()
+        self._present[version] = (newest, time.monotonic(), made)
+        return made
 
     def over(self, alias: str | None, start: datetime, end: datetime, horizon: int) -> Made:
         """Forecasts for closes with start <= close < end, each made `horizon` hours before, in one run."""

@@ -201,20 +201,18 @@ class Store:
         last: int | None = None,
     ) -> Bars:
         c = t.bars.c
-        statement = sa.select(c.open_time, c.close_time, *(c[name] for name in _PRICES)).where(
-            c.symbol == symbol, *where
-        )
-        statement = statement.order_by(c.open_time.desc() if last else c.open_time).limit(last)
+        # Naive UTC as the database has it: making each of thousands of moments aware costs more than reading them.
+        moments = (sa.type_coerce(column, sa.DateTime()) for column in (c.open_time, c.close_time))
+        statement = sa.select(*moments, *(c[name] for name in _PRICES)).where(c.symbol == symbol, *where)
+        # Within a symbol both times are in the same order, and `known_at` is about the close: its index serves.
+        statement = statement.order_by(c.close_time.desc() if last else c.open_time).limit(last)
         rows = connection.execute(statement).all()
         if last:
             rows = rows[::-1]
         if not rows:
             return Bars.empty(symbol)
         columns = list(zip(*rows, strict=True))
-        opened, closed = (
-            np.array([moment.replace(tzinfo=None) for moment in column], "datetime64[s]").astype(np.int64)
-            for column in columns[:2]
-        )
+        opened, closed = (np.array(column, "datetime64[s]").astype(np.int64) for column in columns[:2])
         return Bars(symbol, opened, closed, *(np.array(column, np.float64) for column in columns[2:]))
 
     def read_bars(
