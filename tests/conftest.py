@@ -16,11 +16,12 @@ _DATA = Path(os.environ.get("HOURCAST_TEST_DATA", Path(__file__).parents[2] / "s
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No HOURCAST_ setting of the caller's shell reaches a test."""
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No HOURCAST_ setting of the caller's shell, and of a Hourcast that runs in this checkout, reaches a test."""
     for name in list(os.environ):
         if name.startswith("HOURCAST_") and not name.startswith("HOURCAST_TEST_"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("HOURCAST_STATE_DIR", str(tmp_path_factory.getbasetemp() / "no-state"))
 
 
 @pytest.hookimpl(trylast=True)

@@ -87,7 +87,7 @@ def _up(process: Process) -> None:
 
 
 def test_it_comes_up_stops_with_ctrl_c_and_comes_up_again(ground: Ground, market_dir: Path) -> None:
-    """From files: a forecast is served; Ctrl-C ends all with 0; the second start trains nothing and serves the same."""
+    """A forecast is served; a command elsewhere finds it by its folder; Ctrl-C ends all; the second start trains nothing."""
     process = ground.start("--source", f"files:{market_dir}")
     _up(process)
     body = ground.predict()
@@ -99,6 +99,14 @@ def test_it_comes_up_stops_with_ctrl_c_and_comes_up_again(ground: Ground, market
     for name in ("API", "MLFLOW", "VIZ"):
         port = ground.environment[f"HOURCAST_{name}_PORT"]
         assert port in process.text()
+    told = subprocess.run(
+        [sys.executable, "-m", "hourcast.cli", "hold", "--json"],
+        env=os.environ | {"HOURCAST_STATE_DIR": str(ground.folder / "state")},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    held = store.events("hourcast", kind="held")
+    assert [e.at.isoformat() for e in held] == ["2025-08-01T00:00:00+00:00"]
     assert process.end(signal.SIGINT, 40) == 0
     assert ground.left() == []
 

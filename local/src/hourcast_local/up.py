@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from hourcast.contracts import parse_hour
 from hourcast.errors import ConfigurationError, HourcastError, RefusedError, UnavailableError
+from hourcast.settings import RUNNING_ENV
 from hourcast.store import Event, open_store
 from hourcast_local.ports import check_free
 from hourcast_local.processes import MARK, end_all, leftovers
@@ -89,6 +90,9 @@ def run(settings: LocalSettings, options: Options, console: Console) -> None:
         clock, replayed = _clock(settings, source, options)
         environment = _environment(settings, state, source, clock, options)
         os.environ.update(environment)
+        # Commands in other terminals need the same clock and addresses; they read them here.
+        running = state / RUNNING_ENV
+        running.write_text("".join(f"{name}='{value}'\n" for name, value in environment.items()))
         supervisor = Supervisor(
             state / "logs", lambda line: console.print(f"[yellow]{line}[/]", highlight=False)
         )
@@ -100,6 +104,7 @@ def run(settings: LocalSettings, options: Options, console: Console) -> None:
                 _stay(settings, state, supervisor, stop, console, replayed is not None)
         finally:
             console.print("stopping")
+            running.unlink(missing_ok=True)
             supervisor.end(_PATIENCE_S)
             end_all(leftovers(str(state)), 3.0)
 

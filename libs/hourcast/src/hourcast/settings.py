@@ -8,11 +8,19 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from hourcast.errors import ConfigurationError
 
-__all__ = ["DEFAULT_SERIES", "CoreSettings", "Series"]
+__all__ = ["DEFAULT_SERIES", "RUNNING_ENV", "CoreSettings", "Series"]
+
+RUNNING_ENV = "running.env"
+"""File in the state folder with what a running `hourcast up` has set."""
 
 
 class Series(BaseModel):
@@ -94,6 +102,20 @@ class CoreSettings(BaseSettings):
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="least level that is logged")
     ] = "INFO"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment, then what a running `hourcast up` on this state folder has set."""
+        said = {**env_settings(), **init_settings()}
+        folder = Path(said.get("state_dir", cls.model_fields["state_dir"].default))
+        return init_settings, env_settings, DotEnvSettingsSource(settings_cls, env_file=folder / RUNNING_ENV)
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:

@@ -185,7 +185,9 @@ def _show(result: "BacktestReport", settings: "TrainerSettings", start: datetime
     if settings.synthetic:
         title += " (SYNTHETIC BARS)"
     # Ten columns within the 80 of a plain terminal.
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     table.add_column("month", no_wrap=True)
     table.add_column("hours", justify="right", no_wrap=True)
     for name in ("RMSE", "MAE", "pinball", "in 90 %"):
