@@ -30,6 +30,7 @@ __all__ = ["Commands", "Node", "main"]
 _LOG = logging.getLogger("hourcast.node")
 _QUICK_DEATH_S = 5.0
 _STOP_PATIENCE_S = 8.0
+_STARTS = 3
 _PROBE_EVERY_S, _PROBE_TIMEOUT_S, _PROBES_FAILED = 2.0, 5.0, 3
 
 
@@ -378,12 +379,17 @@ class Node:
     ) -> None:
         generation = self._desired.generation
         self._progress = "waiting_ready"
-        server = await self._start_server(version, alias)
-        try:
-            wrong = await self._wait_ready(server, session)
-        except asyncio.CancelledError:
-            await self._stop(server.process)
-            raise
+        for attempt in range(1, _STARTS + 1):
+            server = await self._start_server(version, alias)
+            try:
+                wrong = await self._wait_ready(server, session)
+            except asyncio.CancelledError:
+                await self._stop(server.process)
+                raise
+            # A server that was killed says nothing against its version; one that ended by itself does.
+            if (server.process.returncode or 0) >= 0 or attempt == _STARTS:
+                break
+            _LOG.warning("version %d was killed before it was ready and is started again", version)
         if wrong is not None:
             _LOG.warning("version %d is not served: %s", version, wrong)
             await self._stop(server.process)

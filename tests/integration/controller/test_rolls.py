@@ -176,6 +176,28 @@ def test_a_server_that_is_killed_is_started_again(node: Node) -> None:
     assert again["pid"] != replica["pid"]
 
 
+def test_a_server_that_is_killed_amid_its_roll_is_tried_again(node: Node) -> None:
+    """Kill -9 before it is ready says nothing against a version: the roll goes on and does not fail."""
+    import os
+    import signal
+
+    import psutil
+
+    node.roll(2, "20240522")
+    wait_for(lambda: node.serving() == 2, 30, "first server")
+    node.roll(3, "20240529")
+
+    def starting() -> list[int]:
+        family = psutil.Process(node.process.popen.pid).children(recursive=True)
+        return [p.pid for p in family if "--version 3" in " ".join(p.cmdline())]
+
+    wait_for(lambda: bool(starting()), 10, "server of version 3")
+    os.kill(starting()[0], signal.SIGKILL)
+    wait_for(lambda: node.serving() == 3, 40, "roll in spite of the kill")
+    assert node.status()["status"]["failed_version"] is None
+    assert "version 3 was killed before it was ready and is started again" in node.process.text()
+
+
 def test_a_node_that_restarts_serves_what_it_served(world: World, node: Node) -> None:
     """The desired version is on disk: a new node serves it without a controller."""
     node.roll(2, "20240522")
