@@ -1,5 +1,7 @@
 """MLflow: runs, versions, tags and aliases. The trainer is their only writer."""
 
+import contextlib
+import io
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -171,18 +173,20 @@ class Registry:
             columns += [(name, "double") for name in ("open", "high", "low", "close", "volume")]
             outputs = [("origin", "long"), ("target_time", "long"), ("horizon", "long")]
             outputs += [(f"q{level:.2f}", "double") for level in spec.levels]
-            info = mlflow.pyfunc.log_model(
-                name="model",
-                python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-                artifacts={"forecaster": str(directory), "golden": str(Path(folder) / "golden.json")},
-                signature=ModelSignature(
-                    Schema([ColSpec(kind, name) for name, kind in columns]),
-                    Schema([ColSpec(kind, name) for name, kind in outputs]),
-                ),
-                input_example=example,
-                pip_requirements=_REQUIREMENTS,
-                registered_model_name=self._name,
-            )
+            # MLflow prints there what we tell better; its errors are raised.
+            with contextlib.redirect_stderr(io.StringIO()):
+                info = mlflow.pyfunc.log_model(
+                    name="model",
+                    python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+                    artifacts={"forecaster": str(directory), "golden": str(Path(folder) / "golden.json")},
+                    signature=ModelSignature(
+                        Schema([ColSpec(kind, name) for name, kind in columns]),
+                        Schema([ColSpec(kind, name) for name, kind in outputs]),
+                    ),
+                    input_example=example,
+                    pip_requirements=_REQUIREMENTS,
+                    registered_model_name=self._name,
+                )
             return int(info.registered_model_version), run.info.run_id
 
     def _log_metrics(self, run_id: str, epochs: Sequence[EpochLosses], metrics: Mapping[str, float]) -> None:
