@@ -42,10 +42,10 @@ dev: .venv/.dev ## install what checks and tests need as well
 	@$(BIN)/pip install --quiet -r requirements/dev.txt
 	@touch $@
 
-test: dev ## tests that need nothing beside the checkout and its recorded data
-	$(BIN)/pytest -m 'not integration and not e2e' $(ARGS)
+test: dev ## tests that need nothing beside the checkout
+	$(BIN)/pytest -m 'not integration and not e2e and not recorded' $(ARGS)
 
-test-all: dev ## all tests: with real servers, Chromium and the whole of Hourcast as processes
+test-all: dev ## all tests: recorded bars, real servers, Chromium, the whole of Hourcast as processes
 	$(BIN)/pytest $(ARGS)
 
 check: dev ## lint, types, contracts between packages

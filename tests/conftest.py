@@ -24,6 +24,13 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest
     monkeypatch.setenv("HOURCAST_STATE_DIR", str(tmp_path_factory.getbasetemp() / "no-state"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what reads recorded data, so that `make test` needs nothing beside the checkout."""
+    for item in items:
+        if {"market_dir", "fixtures_dir"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.recorded)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A test that is skipped is a promise that nobody looked at: the run fails."""
