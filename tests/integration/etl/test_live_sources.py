@@ -1,6 +1,7 @@
 """The real ccxt and yfinance against a local server that answers, and misbehaves, as Binance and Yahoo do."""
 
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -163,4 +164,36 @@ def test_a_partial_load_is_finished_by_the_next_run(store: Store, market: Market
     assert len(store.read_bars("BTC/USDT")) == 1000
     second = _engine(store, market).run(("BTC/USDT",))
     assert second.complete
+    _same(store.read_bars("BTC/USDT"), _recorded(market, "BTC/USDT"))
+
+
+def test_a_retry_after_within_its_limit_is_waited_for(store: Store, market: MarketServer) -> None:
+    """The exchange asks for a second: the next attempt comes no earlier, and the load is whole."""
+    market.faults["klines"].append("429:1")
+    began = time.monotonic()
+    report = _engine(store, market).run(("BTC/USDT",))
+    assert report.complete
+    assert report.series[0].source == "binance"
+    assert time.monotonic() - began >= 1.0
+
+
+def test_a_broken_tick_is_quarantined_and_leaves_when_it_is_put_right(
+    store: Store, market: MarketServer
+) -> None:
+    """A close ten times too high never reaches `bars`; the corrected bar takes its place and ends the quarantine."""
+    good = market.bars["BTC/USDT"]
+    at = int(np.searchsorted(good.open_time, int(datetime(2025, 6, 26, 8, tzinfo=UTC).timestamp())))
+    high, close = good.high.copy(), good.close.copy()
+    high[at] = close[at] = 10 * good.close[at]
+    market.bars["BTC/USDT"] = Bars(
+        good.symbol, good.open_time, good.close_time, good.open, high, good.low, close, good.volume
+    )
+    assert _engine(store, market).run(("BTC/USDT",)).series[0].quarantined == 1
+    (held,) = store.quarantined("BTC/USDT")
+    assert held.open_time == datetime(2025, 6, 26, 8, tzinfo=UTC)
+    assert held.source == "binance"
+    assert int(held.open_time.timestamp()) not in store.read_bars("BTC/USDT").open_time
+    market.bars["BTC/USDT"] = good
+    assert _engine(store, market).run(("BTC/USDT",)).series[0].inserted == 1
+    assert store.quarantined("BTC/USDT") == []
     _same(store.read_bars("BTC/USDT"), _recorded(market, "BTC/USDT"))
