@@ -135,6 +135,12 @@ def skill_chart(frame: pd.DataFrame) -> go.Figure:
     _calm(figure, 260, "skill")
     figure.update_layout(hovermode="closest", showlegend=True)
     figure.update_yaxes(title="better than naive, %", side="left", tickformat="+.0f")
+    if len(shown):
+        # A single day would be stretched to fractions of a second.
+        margin = pd.Timedelta(days=4)
+        figure.update_xaxes(
+            range=[shown["day"].min() - margin, shown["day"].max() + margin], tickformat="%d %b %Y"
+        )
     return figure
 
 
