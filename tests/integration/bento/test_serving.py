@@ -464,3 +464,31 @@ def test_other_packages_are_kept_within_a_bound(world: World, monkeypatch: pytes
             assert list(serving._others) == [version]
     finally:
         serving.store.close()
+
+
+def test_without_its_bucket_a_server_still_knows_its_own_alias(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket that does not answer leaves the served alias served, by name too; others are 503's business."""
+    from hourcast.bucket import open_bucket
+    from hourcast.errors import UnavailableError
+    from hourcast_bento.package import fetch, unpack
+    from hourcast_bento.serving import Serving
+    from hourcast_bento.settings import ServingSettings
+    from tests.servers import find_port
+
+    folder = world.folder / "unpacked"
+    unpack(fetch(open_bucket(world.environment["HOURCAST_BUCKET_URL"]), "trained", 3), folder)
+    gone = {
+        "HOURCAST_BUCKET_URL": "s3://gone", "HOURCAST_S3_ENDPOINT_URL": f"http://127.0.0.1:{find_port()}",
+        "AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests",
+    }  # fmt: skip
+    for name, value in {**world.environment, **gone}.items():
+        monkeypatch.setenv(name, value)
+    serving = Serving(ServingSettings.load(model_alias="20240529"), folder / "src" / "model")
+    try:
+        assert serving.resolve("20240529")[1].version == 3
+        with pytest.raises(UnavailableError):
+            serving.resolve("20240522")
+    finally:
+        serving.stop()

@@ -77,6 +77,19 @@ def test_a_file_that_cannot_be_understood_is_named(
     assert str(caught.value) == message
 
 
+def test_rows_that_come_twice_are_counted_and_stored_once(tmp_path: Path) -> None:
+    """An hour that stands in the file twice is one bar, and the run says how many came twice."""
+    rows = ["2025-01-01T00:00Z,1,1,1,1,1", "2025-01-01T01:00Z,1,1,1,1,1", "2025-01-01T01:00Z,1,1,1,1,2"]
+    (tmp_path / "btc_1h.csv").write_text("\n".join(["datetime,open,high,low,close,volume", *rows]) + "\n")
+    store = open_store(f"sqlite:///{tmp_path / 's.db'}")
+    store.upgrade()
+    clock = FrozenClock(datetime(2025, 1, 2, tzinfo=UTC))
+    (report,) = Engine(EtlSettings(source=f"files:{tmp_path}"), store, clock).run(("BTC/USDT",)).series
+    assert (report.inserted, report.duplicates) == (2, 1)
+    assert store.read_bars("BTC/USDT").volume.tolist() == [1, 2]
+    store.close()
+
+
 def test_a_folder_without_the_series_is_an_error_that_names_both(tmp_path: Path) -> None:
     """What was looked for, and where."""
     with pytest.raises(ConfigurationError) as caught:

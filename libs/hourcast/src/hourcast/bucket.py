@@ -42,14 +42,6 @@ class Bucket(Protocol):
         """Write the object, replacing what was there."""
         ...
 
-    def upload(self, key: str, path: Path) -> None:
-        """Write the file at `path` as the object."""
-        ...
-
-    def download(self, key: str, path: Path) -> bool:
-        """Write the object to the file at `path`; False where there is none."""
-        ...
-
     def keys(self, prefix: str) -> list[str]:
         """All keys that start with `prefix`, sorted."""
         ...
@@ -89,19 +81,6 @@ class FolderBucket:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
             raise
-
-    def upload(self, key: str, path: Path) -> None:
-        """Write the file at `path` as the object."""
-        self.put(key, path.read_bytes())
-
-    def download(self, key: str, path: Path) -> bool:
-        """Write the object to the file at `path`; False where there is none."""
-        body = self.get(key)
-        if body is None:
-            return False
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(body)
-        return True
 
     def keys(self, prefix: str) -> list[str]:
         """All keys that start with `prefix`, sorted."""
@@ -166,19 +145,6 @@ class S3Bucket:
         """Write the object, replacing what was there."""
         with self._talking(key):
             self._s3().put_object(Bucket=self._bucket, Key=self._prefix + key, Body=body)
-
-    def upload(self, key: str, path: Path) -> None:
-        """Write the file at `path` as the object."""
-        self.put(key, path.read_bytes())
-
-    def download(self, key: str, path: Path) -> bool:
-        """Write the object to the file at `path`; False where there is none."""
-        body = self.get(key)
-        if body is None:
-            return False
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(body)
-        return True
 
     def keys(self, prefix: str) -> list[str]:
         """All keys that start with `prefix`, sorted."""

@@ -5,11 +5,7 @@ import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
-from typing import (
-    Annotated,
-    Any,
-    NotRequired,  # pydantic wants these before Python 3.12
-)
+from typing import Annotated, Any, NotRequired
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, with_config
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict  # pydantic refuses typing's own before Python 3.12
 
 from hourcast import __version__
 from hourcast.contracts import HOUR_S, Bars, alias_kind, parse_hour

@@ -156,13 +156,19 @@ class Serving:
         if alias is None:
             return self.alias, self.info, self.forecaster
         # An alias may have moved to another version since this one was rolled out: the index knows.
-        for record in self.index().aliases:
+        try:
+            records = self.index().aliases
+        except UnavailableError:
+            if alias != self.alias:
+                raise
+            records = []
+        for record in records:
             if record.alias == alias:
                 info, forecaster = self._model(record.version)
                 return alias, info, forecaster
         if alias == self.alias:
             return self.alias, self.info, self.forecaster
-        known = [r.alias for r in self.index().aliases if alias_kind(r.alias) != "backtest"][:5]
+        known = [r.alias for r in records if alias_kind(r.alias) != "backtest"][:5]
         raise NotFoundError(
             f"there is no alias {alias!r}; the newest are {', '.join(known) or 'none yet'}; /aliases lists all"
         )

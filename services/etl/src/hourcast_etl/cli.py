@@ -81,7 +81,8 @@ def _progress() -> "Iterator[Progress]":
 
 def _tell(report: "RunReport") -> None:
     for s in report.series:
-        extra = f", {s.quarantined} into quarantine" if s.quarantined else ""
+        extra = f", {s.duplicates} twice" if s.duplicates else ""
+        extra += f", {s.quarantined} into quarantine" if s.quarantined else ""
         click.echo(
             f"{s.symbol}: {s.status}, {s.inserted} new, {s.revised} revised of {s.fetched} fetched from {s.source}{extra}"
         )

@@ -38,6 +38,7 @@ class SeriesReport:
     inserted: int = 0
     revised: int = 0
     quarantined: int = 0
+    duplicates: int = 0
     reasons: list[str] = field(default_factory=list)
 
 
@@ -192,4 +193,5 @@ class Engine:
         report.inserted += written.inserted
         report.revised += written.revised
         report.quarantined += len(checked.rejected)
+        report.duplicates += checked.duplicates
         return from_epoch(max(times, default=to_epoch(now)))
