@@ -114,7 +114,7 @@ class Process:
         return self.popen.returncode
 
 
-def _program(*names: str, package: str) -> str:
+def program(*names: str, package: str) -> str:
     for name in names:
         found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
         if found:
@@ -130,10 +130,10 @@ def mysql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A database server of our own; gives the URL of its administrator, without a database."""
     folder = tmp_path_factory.mktemp("mysql")
     data, port = folder / "data", find_port()
-    server = _program("mariadbd", "mysqld", package="mariadb-server")
+    server = program("mariadbd", "mysqld", package="mariadb-server")
     account = ["--user=root"] if os.geteuid() == 0 else []
     if "maria" in server:
-        install = _program("mariadb-install-db", package="mariadb-server")
+        install = program("mariadb-install-db", package="mariadb-server")
         make = [
             install,
             "--no-defaults",
@@ -150,6 +150,8 @@ def mysql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         [
             server, "--no-defaults", f"--datadir={data}", f"--port={port}", "--bind-address=127.0.0.1",
             f"--socket={folder / 'mysql.sock'}", f"--pid-file={folder / 'mysql.pid'}", "--innodb-buffer-pool-size=128M",
+            # As MySQL has it by default and clusters need it: MLflow's triggers depend on both.
+            f"--log-bin={folder / 'binlog'}", "--server-id=1", "--log-bin-trust-function-creators=1",
             *account,
         ],
         folder,
@@ -160,7 +162,7 @@ def mysql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         by_socket = sa.create_engine(f"mysql+pymysql://root@localhost/?unix_socket={folder / 'mysql.sock'}")
         with by_socket.connect() as connection:
             connection.execute(sa.text(f"CREATE USER 'tests'@'127.0.0.1' IDENTIFIED BY '{_PASSWORD}'"))
-            connection.execute(sa.text("GRANT ALL ON *.* TO 'tests'@'127.0.0.1'"))
+            connection.execute(sa.text("GRANT ALL ON *.* TO 'tests'@'127.0.0.1' WITH GRANT OPTION"))
         by_socket.dispose()
         yield f"mysql+pymysql://tests:{_PASSWORD}@127.0.0.1:{port}"
     finally:
