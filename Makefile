@@ -9,14 +9,24 @@ ARGS ?=
 TORCH_INDEX ?=
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
-PACKAGES := libs/hourcast services/etl services/trainer services/bento services/controller services/viz local
+PACKAGES := libs/hourcast services/etl services/trainer services/bento services/controller services/viz services/mlflow local
 LOCKS := requirements/run.txt requirements/torch.txt $(PACKAGES:%=%/pyproject.toml)
+# Images and a cluster: any builder that takes docker's flags, any loader that takes image names.
+BUILDER ?= docker build
+LOADER ?= kind load docker-image --name hourcast
+TAG ?= dev
+REGISTRY ?= docker.io/hourcast
+IMAGES ?= etl trainer bento controller viz mlflow
+NAMESPACE ?= hourcast
+VALUES ?= charts/hourcast/values-kind.yaml
+COMPILE := $(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --annotation-style=line
+BUILD_ARGS := $(if $(TORCH_INDEX),--build-arg TORCH_INDEX='$(TORCH_INDEX)') $(if $(ALLOW_CUDA),--build-arg ALLOW_CUDA='$(ALLOW_CUDA)')
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help up install dev test test-all check bench chaos lock clean-state
+.PHONY: help up install dev test test-all e2e check bench chaos lock clean-state images load install-chart kind-up kind-down
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "make %-13s %s\n", $$1, $$2}'
 
 up: install ## run everything: SOURCE=live | files:DIR | sample, AS_OF=2025-06-26, REPLAY=8w
 	@exec $(BIN)/hourcast up --source '$(SOURCE)' --state-dir '$(STATE)' $(if $(AS_OF),--as-of '$(AS_OF)') $(if $(REPLAY),--replay '$(REPLAY)') $(ARGS)
@@ -43,10 +53,13 @@ dev: .venv/.dev ## install what checks and tests need as well
 	@touch $@
 
 test: dev ## tests that need nothing beside the checkout
-	$(BIN)/pytest -m 'not integration and not e2e and not recorded' $(ARGS)
+	$(BIN)/pytest -m 'not integration and not e2e and not cluster and not recorded' $(ARGS)
 
 test-all: dev ## all tests: recorded bars, real servers, Chromium, the whole of Hourcast as processes
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -m 'not cluster' $(ARGS)
+
+e2e: dev ## prove the chart on the Kubernetes of KUBECONFIG, whose nodes have the images (`make images load`)
+	$(BIN)/pytest -m cluster $(ARGS)
 
 check: dev ## lint, types, contracts between packages
 	$(BIN)/ruff check .
@@ -61,8 +74,30 @@ chaos: dev ## kill twenty random processes during a replay, and see that all sta
 	$(BIN)/python -m bench.chaos $(ARGS)
 
 lock: dev ## refresh the locks
-	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --annotation-style=line -o requirements/run.txt requirements/run.in
-	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --annotation-style=line -o requirements/dev.txt requirements/dev.in
+	$(COMPILE) --upgrade -o requirements/run.txt requirements/run.in
+	$(COMPILE) --upgrade -o requirements/dev.txt requirements/dev.in
+	@# An image's lock takes each version from run.txt, whatever its old lock said.
+	for name in $(IMAGES) build; do $(COMPILE) --upgrade -o requirements/images/$$name.txt requirements/images/$$name.in || exit; done
+
+images: $(IMAGES:%=image-%) ## build the six images; BUILDER='docker build', TAG=dev
+
+image-%: ## build one of them: image-bento
+	$(BUILDER) -t $(REGISTRY)/$*:$(TAG) -f services/$*/Dockerfile $(if $(filter trainer,$*),$(BUILD_ARGS)) .
+
+load: ## put the images on the cluster's nodes; LOADER='kind load docker-image --name hourcast'
+	$(LOADER) $(IMAGES:%=$(REGISTRY)/%:$(TAG))
+
+kind-up: ## make a kind cluster, build and load the images, install the chart
+	kind get clusters 2>/dev/null | grep -qx hourcast || kind create cluster --config kind-config.yaml
+	$(MAKE) images load install-chart
+
+install-chart: ## install or upgrade the chart on the cluster of KUBECONFIG; NAMESPACE=hourcast, VALUES=…
+	kubectl create namespace $(NAMESPACE) --dry-run=client -o yaml | kubectl apply -f -
+	kubectl label --overwrite namespace $(NAMESPACE) pod-security.kubernetes.io/enforce=restricted
+	helm upgrade --install hourcast charts/hourcast -f $(VALUES) --set images.tag=$(TAG) -n $(NAMESPACE) $(ARGS)
+
+kind-down: ## remove the kind cluster with everything in it
+	kind delete cluster --name hourcast
 
 clean-state: ## remove the state folder, after asking (YES=1: without)
 	@if [ ! -d '$(STATE)' ]; then echo "there is no $(STATE)"; exit 0; fi; \

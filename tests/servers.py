@@ -19,6 +19,7 @@ import httpx
 import psutil
 import pytest
 import sqlalchemy as sa
+from playwright.sync_api import Browser, sync_playwright
 
 _PASSWORD = "tests-only"
 
@@ -115,6 +116,7 @@ class Process:
 
 
 def program(*names: str, package: str) -> str:
+    """The first of these programs that is on the PATH."""
     for name in names:
         found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
         if found:
@@ -127,7 +129,13 @@ def program(*names: str, package: str) -> str:
 
 @pytest.fixture(scope="session")
 def mysql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A database server of our own; gives the URL of its administrator, without a database."""
+    """A database server of our own; gives the URL of its administrator, without a database.
+
+    HOURCAST_TEST_MYSQL names the administrator of one that runs already, to run the tests on another version.
+    """
+    if given := os.environ.get("HOURCAST_TEST_MYSQL"):
+        yield given
+        return
     folder = tmp_path_factory.mktemp("mysql")
     data, port = folder / "data", find_port()
     server = program("mariadbd", "mysqld", package="mariadb-server")
@@ -151,6 +159,8 @@ def mysql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             server, "--no-defaults", f"--datadir={data}", f"--port={port}", "--bind-address=127.0.0.1",
             f"--socket={folder / 'mysql.sock'}", f"--pid-file={folder / 'mysql.pid'}", "--innodb-buffer-pool-size=128M",
             # As MySQL has it by default and clusters need it: MLflow's triggers depend on both.
+            # Accounts come from any address, as pods do; MariaDB's nameless one is of `localhost` only.
+            "--skip-name-resolve",
             f"--log-bin={folder / 'binlog'}", "--server-id=1", "--log-bin-trust-function-creators=1",
             *account,
         ],
@@ -268,3 +278,23 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.end()
+
+
+# -- Chromium ---------------------------------------------------------------------------------------
+
+_FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium; HOURCAST_TEST_CHROMIUM names it where it is not at its usual place."""
+    program = os.environ.get("HOURCAST_TEST_CHROMIUM", "/usr/bin/chromium")
+    if not Path(program).exists():
+        pytest.fail(f"there is no {program}; install Chromium, or set HOURCAST_TEST_CHROMIUM")
+    with sync_playwright() as player:
+        started = player.chromium.launch(executable_path=program, args=_FLAGS)
+        yield started
+        started.close()

@@ -310,7 +310,7 @@ sys.addaudithook(watch)
 settings = ServingSettings.load()
 folder = Path(sys.argv[1])
 unpack(fetch(open_bucket(settings.resolved_bucket_url), settings.model_name, 3), folder)
-made = Serving(settings, folder / "src" / "model").present(None, (1,))
+made = Serving(settings, *load_model(folder / "src" / "model")).present(None, (1,))
 print("forecast", made.forecasts.quantiles.shape)
 """
     done = subprocess.run(
@@ -448,7 +448,7 @@ def test_a_result_is_posted_to_an_allowed_host(world: World) -> None:
 def test_other_packages_are_kept_within_a_bound(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """With room for one other version, the second one takes the place of the first, and both are answered."""
     from hourcast.bucket import open_bucket
-    from hourcast_bento.package import fetch, unpack
+    from hourcast_bento.package import fetch, load_model, unpack
     from hourcast_bento.serving import Serving
     from hourcast_bento.settings import ServingSettings
 
@@ -457,7 +457,7 @@ def test_other_packages_are_kept_within_a_bound(world: World, monkeypatch: pytes
     settings = ServingSettings.load(lru_packages=1)
     folder = world.folder / "unpacked"
     unpack(fetch(open_bucket(settings.resolved_bucket_url), "trained", 1), folder)
-    serving = Serving(settings, folder / "src" / "model")
+    serving = Serving(settings, *load_model(folder / "src" / "model"))
     try:
         for alias, version in (("20240522", 2), ("20240529", 3), ("20240522", 2)):
             assert serving.resolve(alias)[1].version == version
@@ -472,7 +472,7 @@ def test_without_its_bucket_a_server_still_knows_its_own_alias(
     """A bucket that does not answer leaves the served alias served, by name too; others are 503's business."""
     from hourcast.bucket import open_bucket
     from hourcast.errors import UnavailableError
-    from hourcast_bento.package import fetch, unpack
+    from hourcast_bento.package import fetch, load_model, unpack
     from hourcast_bento.serving import Serving
     from hourcast_bento.settings import ServingSettings
     from tests.servers import find_port
@@ -485,7 +485,7 @@ def test_without_its_bucket_a_server_still_knows_its_own_alias(
     }  # fmt: skip
     for name, value in {**world.environment, **gone}.items():
         monkeypatch.setenv(name, value)
-    serving = Serving(ServingSettings.load(model_alias="20240529"), folder / "src" / "model")
+    serving = Serving(ServingSettings.load(model_alias="20240529"), *load_model(folder / "src" / "model"))
     try:
         assert serving.resolve("20240529")[1].version == 3
         with pytest.raises(UnavailableError):

@@ -1,6 +1,7 @@
 """`hourcast etl` as an operator uses it."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import sqlalchemy as sa
 
 from hourcast.store import open_store
 from tests.integration.conftest import hourcast, run_well
+from tests.servers import Process, find_port, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -91,3 +93,54 @@ def test_wrong_arguments_are_told(
     done = hourcast(settings, "etl", *words)
     assert done.returncode == code
     assert message in done.stderr
+
+
+def test_a_first_run_waits_for_what_is_missing(settings: dict[str, str], tmp_path: Path) -> None:
+    """With --wait a partial run is tried again; each reason is told once, and it ends with 0 when all came."""
+    folder = tmp_path / "bars"
+    folder.mkdir()
+    (folder / "btc_1h.csv").write_text("datetime,open,high,low,close,volume\n2025-06-25 22:00:00,1,1,1,1,1\n")
+    wanted = {
+        **settings, "HOURCAST_SOURCE": f"files:{folder}",
+        "HOURCAST_SERIES": json.dumps([{"symbol": s, "role": r, "files": [f]} for s, r, f in (
+            ("BTC/USDT", "target", "btc_1h.csv"), ("QQQ", "exogenous", "ndx_1h.csv"))]),
+    }  # fmt: skip
+    process = Process.start(
+        "etl", [sys.executable, "-m", "hourcast.cli", "etl", "run", "--wait", "60"], tmp_path, wanted
+    )  # fmt: skip
+    process.wait_until(
+        lambda: "waiting up to 60 s: the run is partial: files: nothing in " in process.text(), 30, "reason"
+    )
+    (folder / "ndx_1h.csv").write_text("datetime,open,high,low,close,volume\n2025-06-25 13:30:00,1,1,1,1,1\n")
+    wait_for(lambda: process.popen.poll() is not None, 60, "end of the run")
+    assert process.popen.returncode == 0, process.text()
+    assert process.text().count("waiting up to 60 s") == 1
+    assert "QQQ: complete, 1 new" in process.text()
+
+
+def test_a_wait_ends_as_a_run_without_it(settings: dict[str, str], tmp_path: Path) -> None:
+    """When the limit has passed: exit code 3 for a partial run, 5 for a store that does not answer."""
+    folder = tmp_path / "none"
+    folder.mkdir()
+    partial = hourcast({**settings, "HOURCAST_SOURCE": f"files:{folder}"}, "etl", "run", "--wait", "1")
+    assert partial.returncode == 3
+    assert (
+        partial.stderr.strip().splitlines()[-1].startswith("hourcast: the run is partial: files: nothing in ")
+    )
+    url = f"mysql+pymysql://nobody@127.0.0.1:{find_port()}/none"
+    away = hourcast({**settings, "HOURCAST_DATABASE_URL": url}, "etl", "run", "--wait", "1")
+    assert away.returncode == 5
+    assert away.stderr.strip().splitlines()[-1].startswith(f"hourcast: the store at {url} does not answer (")
+
+
+def test_a_run_that_is_told_to_stop_ends_cleanly(settings: dict[str, str], tmp_path: Path) -> None:
+    """SIGTERM while it waits: exit code 143, no traceback."""
+    folder = tmp_path / "none"
+    folder.mkdir()
+    process = Process.start(
+        "etl", [sys.executable, "-m", "hourcast.cli", "etl", "run", "--wait", "60"], tmp_path,
+        {**settings, "HOURCAST_SOURCE": f"files:{folder}"},
+    )  # fmt: skip
+    process.wait_until(lambda: "waiting up to 60 s" in process.text(), 30, "reason")
+    assert process.end() == 143
+    assert "Traceback" not in process.text()

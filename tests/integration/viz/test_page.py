@@ -1,13 +1,12 @@
 """The dashboard in Chromium, on a real server: it moves by itself, keeps choices, and survives the API."""
 
-import os
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from hourcast.contracts import Bars
 from hourcast.store import Store
@@ -15,23 +14,7 @@ from tests.integration.conftest import NOW, World
 from tests.servers import Process, answers, find_port
 
 pytestmark = pytest.mark.integration
-_FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 _SLOW_MS = 30_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Chromium; HOURCAST_TEST_CHROMIUM names it where it is not at its usual place."""
-    program = os.environ.get("HOURCAST_TEST_CHROMIUM", "/usr/bin/chromium")
-    if not Path(program).exists():
-        pytest.fail(f"there is no {program}; install Chromium, or set HOURCAST_TEST_CHROMIUM")
-    with sync_playwright() as player:
-        started = player.chromium.launch(executable_path=program, args=_FLAGS)
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """A package is whole and is what its manifest says, or it is refused."""
 
-import contextlib
 import hashlib
 import io
 import tarfile
@@ -73,10 +72,25 @@ def test_members_that_climb_out_are_refused(tmp_path: Path, name: str) -> None:
     """No archive writes beside its folder."""
     folder = tmp_path / "in"
     folder.mkdir()
-    with contextlib.suppress(DataError):
+    with pytest.raises(DataError) as caught:
         unpack(_tar({name: b"x"}), folder)
+    assert str(caught.value) == f"the package cannot be unpacked: {name!r} lies outside of it"
     assert not (tmp_path / "out").exists()
     assert not Path("/etc/out").exists()
+
+
+def test_links_are_left_out(tmp_path: Path) -> None:
+    """A link to elsewhere in an archive is not made, and what would go through it is not written elsewhere."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        link = tarfile.TarInfo("to")
+        link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path)
+        archive.addfile(link)
+        through = tarfile.TarInfo("to/x")
+        archive.addfile(through, io.BytesIO(b""))
+    unpack(out.getvalue(), tmp_path / "in")
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
+    assert (tmp_path / "in/to/x").is_file()
 
 
 def test_an_archive_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -1,18 +1,23 @@
 """The plan holds its rules whatever it sees."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hourcast_controller.plan import (
     Deployment,
     Job,
+    NoteHold,
+    NotePin,
     NoteRolled,
     Observed,
     Package,
     Quarantine,
     RefreshIndex,
+    Restore,
     Roll,
     Wait,
     plan,
@@ -30,7 +35,8 @@ def _facts(version: int, gate: str = "passed") -> VersionFacts:
 def _registry(draw: st.DrawFn) -> RegistryState:
     aliases = draw(st.dictionaries(st.sampled_from(_ALIASES), st.integers(1, 6), max_size=6))
     gates = st.sampled_from(["passed", "passed", "passed", "failed", "unknown"])
-    return RegistryState(aliases, {v: _facts(v, draw(gates)) for v in set(aliases.values())})
+    others = draw(st.frozensets(st.integers(1, 6)))
+    return RegistryState(aliases, {v: _facts(v, draw(gates)) for v in others | set(aliases.values())})
 
 
 _versions = st.none() | st.integers(1, 6)
@@ -45,6 +51,7 @@ def _observed(draw: st.DrawFn) -> Observed:
         desired_alias=draw(st.sampled_from(_ALIASES[:3])) if desired else None,
         serving_version=draw(_versions),
         serving_alias="20240601",
+        fault=draw(st.sampled_from(["version", "place"])) if failed else None,
         rolling=failed is None and draw(st.booleans()),
         failed_version=failed,
         failure="it broke" if failed else None,
@@ -75,6 +82,10 @@ def _observed(draw: st.DrawFn) -> Observed:
         last_rolled=draw(_versions),
         policy=draw(st.sampled_from(["newest", "champion"])),
         package_backtests=draw(st.booleans()),
+        last_alias="20240601",
+        noted_pin=draw(st.none() | st.integers(1, 6)),
+        noted_hold=draw(st.booleans()),
+        settled=draw(st.booleans()),
     )
 
 
@@ -127,8 +138,10 @@ def test_a_pin_wins(observed: Observed) -> None:
 
 @given(_observed())
 def test_a_hold_stops_rolls(observed: Observed) -> None:
-    """While held and not pinned nothing is rolled."""
+    """While held and not pinned nothing is rolled, but for a Deployment that was made anew."""
     held = replace(observed, deployment=replace(observed.deployment, hold=True, pin=None))
+    if observed.deployment is not None and observed.deployment.desired_version is None:
+        held = replace(held, last_rolled=None)
     assert _rolls(plan(held)) == []
 
 
@@ -179,6 +192,12 @@ def _apply(observed: Observed, actions: list[object]) -> Observed:
                 quarantine[version] = run_id
             case NoteRolled(version, _):
                 rolled = version
+            case Restore(pin, hold, _):
+                deployment = replace(deployment, pin=pin or deployment.pin, hold=hold or deployment.hold)
+            case NotePin(pin, _):
+                observed = replace(observed, noted_pin=pin)
+            case NoteHold(hold):
+                observed = replace(observed, noted_hold=hold)
             case Roll(version, alias, _):
                 deployment = replace(
                     deployment,
@@ -263,10 +282,17 @@ def test_quarantine_ends_when_the_version_changes() -> None:
 
 
 def test_an_outage_of_the_registry_is_not_an_empty_registry() -> None:
-    """No answer means wait; an empty registry means that there is nothing to do."""
+    """No answer means wait, and so does a registry without any alias while something is served or indexed."""
     assert plan(_world(registry=None)) == [Wait("the registry cannot be read; nothing is changed meanwhile")]
     empty = RegistryState({}, {})
-    assert plan(_world(registry=empty, index={})) == []
+    outage = "that is taken for an outage and nothing is changed"
+    said = [Wait(f"the registry shows no alias at all, while version 1 is served; {outage}")]
+    assert plan(_world(registry=empty)) == said
+    assert plan(_world(registry=empty, index={})) == said
+    assert plan(_world(registry=empty, deployment=Deployment())) == [
+        Wait(f"the registry shows no alias at all, while the index in the bucket has some; {outage}")
+    ]
+    assert plan(_world(registry=empty, index={}, deployment=Deployment(), last_rolled=None)) == []
 
 
 def test_a_deleted_alias_moves_nothing() -> None:
@@ -283,3 +309,158 @@ def test_policies_choose_among_their_own_aliases() -> None:
     assert [c.version for c in candidates(registry, "newest")] == [1]
     assert [c.version for c in candidates(registry, "champion")] == [2]
     assert ignored(aliases) == {"latest": "it is not YYYYMMDD, backtest_YYYYMMDD or champion"}
+
+
+def test_a_version_is_packaged_before_it_has_its_alias() -> None:
+    """As soon as the newest version has passed its gate its package is made; without a gate it is not."""
+    aliases = {"20240601": 1}
+    for gate, wanted in (
+        ("passed", [Package(2, "it has passed its gate and may get its alias any moment")]),
+        ("unknown", []),
+        ("failed", []),
+    ):
+        registry = RegistryState(aliases, {1: _facts(1), 2: _facts(2, gate)})
+        assert plan(_world(registry=registry, index=aliases, packaged=frozenset({1}))) == wanted  # fmt: skip
+
+
+def test_a_version_that_lost_its_alias_long_ago_is_not_packaged() -> None:
+    """Only versions newer than every alias wait for theirs."""
+    aliases = {"20240608": 2}
+    registry = RegistryState(aliases, {1: _facts(1), 2: _facts(2)})
+    deployment = Deployment(2, "20240608", 2, "20240608")
+    world = _world(
+        registry=registry, index=aliases, packaged=frozenset({2}), deployment=deployment, last_rolled=2
+    )
+    assert plan(world) == []  # fmt: skip
+
+
+def test_what_will_be_served_is_packaged_before_what_was_asked_for_and_back_tests_last() -> None:
+    """The newest unnamed version, then aliases, the newest first, then back-tests if they are wanted."""
+    aliases = {"20240601": 1, "20240525": 2, "backtest_20240101": 3}
+    versions = {v: _facts(v) for v in range(1, 6)}
+    versions[4] = replace(versions[4], stage="backtest")
+    registry = RegistryState(aliases, versions)
+    order = []
+    packaged = {1}
+    for _ in range(5):
+        for action in plan(_world(registry=registry, index=aliases, packaged=frozenset(packaged))):
+            assert isinstance(action, Package)
+            order.append(action.version)
+            packaged.add(action.version)
+    assert order == [5, 2, 3]
+    late = _world(registry=registry, index=aliases, packaged=frozenset({1, 2, 5}), package_backtests=False)
+    assert plan(late) == []
+
+
+def test_the_target_is_packaged_while_a_back_test_is() -> None:
+    """A job of another version does not hold up the one that people wait for; two at once is enough."""
+    running = {"package-1": Job("running")}
+    world = _world(packaged=frozenset({1}), jobs=running)
+    assert plan(world) == [Package(2, "alias 20240608 is newer than 20240601")]
+    assert plan(_world(packaged=frozenset({1}), jobs={**running, "package-2": Job("running")})) == []
+    assert plan(_world(packaged=frozenset({1}), jobs={**running, "index": Job("running")})) == []
+
+
+def test_new_servers_have_the_machine_to_themselves() -> None:
+    """The alias index and other packages wait until a roll has ended."""
+    deployment = Deployment(2, "20240608", 1, "20240601", rolling=True)
+    assert plan(_world(index={}, deployment=deployment)) == []
+    assert plan(_world(index={})) == [Roll(2, "20240608", "alias 20240608 is newer than 20240601")]
+
+
+def test_an_index_that_cannot_be_read_is_not_written() -> None:
+    """Not to know it is not to know that it is wrong."""
+    deployment = Deployment(2, "20240608", 2, "20240608")
+    assert plan(_world(index=None, deployment=deployment, last_rolled=2)) == []
+
+
+_ANEW = "it was served before the Deployment was made anew"
+
+
+def test_a_deployment_that_was_made_anew_serves_what_it_served() -> None:
+    """After uninstall and install the version of the journal comes first, not the newest alias; then the policy goes on."""
+    anew = _world(deployment=Deployment(), last_rolled=1, last_alias="20240601")
+    assert plan(anew) == [Roll(1, "20240601", _ANEW)]
+    assert plan(replace(anew, packaged=frozenset({2}))) == [Package(1, _ANEW)]
+    assert plan(_world()) == [Roll(2, "20240608", "alias 20240608 is newer than 20240601")]
+
+
+def test_pin_and_hold_come_back_with_a_deployment_that_was_made_anew() -> None:
+    """The newest pin and hold events are put on the new Deployment, and no newer alias is rolled to on that turn."""
+    anew = _world(deployment=Deployment(), last_rolled=1, last_alias="20240601", noted_hold=True)
+    restored = "it was set before the Deployment was made anew"
+    assert plan(anew) == [Restore(None, True, restored), Roll(1, "20240601", _ANEW)]
+    pinned = replace(anew, noted_pin=1)
+    assert plan(pinned) == [Restore(1, True, restored), Roll(1, "20240601", "pinned to version 1")]
+    after = _world(deployment=Deployment(1, "20240601", 1, "20240601", hold=True), noted_hold=True)
+    assert plan(after) == []
+
+
+def test_what_was_quarantined_is_not_served_again_by_a_new_deployment() -> None:
+    """Then the policy chooses as for a first time."""
+    anew = _world(deployment=Deployment(), last_rolled=1, quarantine={1: "run1"})
+    assert plan(anew) == [Roll(2, "20240608", "alias 20240608 is the first to be served")]
+
+
+def test_a_pin_or_hold_that_was_set_by_hand_is_written_down_once() -> None:
+    """After it has stood for a while, so that a command of ours has had time to write its own event."""
+    deployment = Deployment(2, "20240608", 2, "20240608", pin=2, hold=True)
+    world = _world(deployment=deployment, last_rolled=2)
+    assert plan(world) == []
+    assert plan(replace(world, settled=True)) == [NotePin(2, None), NoteHold(True)]
+    assert plan(replace(world, settled=True, noted_pin=2, noted_hold=True)) == []
+    free = replace(world, deployment=replace(deployment, pin=None, hold=False), noted_pin=2, noted_hold=True)
+    assert plan(replace(free, settled=True)) == [NotePin(None, 2), NoteHold(False)]
+
+
+def test_a_version_that_has_served_is_not_blamed_for_a_sick_place() -> None:
+    """A helm upgrade with a bad image, or a full node: it waits with the reason, and no other version is tried on it."""
+    sick = Deployment(1, "20240601", 1, "20240601", failed_version=1, failure="no image", fault="place")
+    assert plan(_world(deployment=sick)) == [
+        Wait("version 1 has served before and stays, but its new servers do not get ready: no image")
+    ]
+    pinned = replace(sick, pin=2)
+    assert plan(_world(deployment=pinned))[-1] == Roll(2, "20240608", "pinned to version 2")
+
+
+def test_a_served_version_that_breaks_when_nothing_serves_makes_way() -> None:
+    """Its package is corrupt and no server is left: it goes into quarantine and the best of the others is served."""
+    broken = Deployment(2, "20240608", None, None, failed_version=2, failure="corrupt", fault="version")
+    assert plan(_world(deployment=broken, last_rolled=2)) == [
+        Quarantine(2, "run2", "rollout failed: corrupt"),
+        Roll(1, "20240601", "version 2 is in quarantine; 20240601 is the best of the others"),
+    ]
+    sick = replace(broken, fault="place")
+    assert [type(a) for a in plan(_world(deployment=sick, last_rolled=2))] == [Wait]
+
+
+def test_a_version_half_rolled_out_is_not_noted_as_served() -> None:
+    """Most pods are of the new version, but the roll has failed: it is quarantined and never counts as rolled."""
+    half = Deployment(2, "20240608", 2, "20240608", failed_version=2, failure="x", fault="version")
+    actions = plan(_world(deployment=half))
+    assert not any(isinstance(a, NoteRolled) for a in actions)
+    assert Quarantine(2, "run2", "rollout failed: x") in actions
+
+
+@pytest.mark.parametrize(("after_s", "kept"), [(-1, False), (1, True)])
+def test_a_released_version_is_tried_again_and_judged_anew(after_s: float, kept: bool) -> None:
+    """A packaging failure from before its release does not count; one from after does."""
+    released = datetime(2026, 1, 1, tzinfo=UTC)
+    job = Job("failed", 4, "golden prediction differs", ended_at=released + timedelta(seconds=after_s))
+    actions = plan(_world(jobs={"package-2": job}, packaged=frozenset({1}), released={2: released}))
+    assert any(isinstance(a, Quarantine) for a in actions) is kept
+    assert any(isinstance(a, Package) for a in actions) is not kept
+
+
+def test_an_alias_that_moves_back_moves_nothing() -> None:
+    """A higher date served already: an alias set to an older version, or an older alias, is no upgrade."""
+    deployment = Deployment(2, "20240608", 2, "20240608")
+    back = RegistryState({"20240608": 1}, {1: _facts(1), 2: _facts(2)})
+    assert plan(_world(registry=back, index=back.aliases, deployment=deployment, last_rolled=2)) == []
+
+
+def test_of_two_aliases_within_a_second_the_newer_is_served() -> None:
+    """Both are seen at once, and one roll goes to the newest; an older one in between is skipped."""
+    registry = RegistryState({"20240601": 1, "20240608": 2, "20240615": 3}, {v: _facts(v) for v in (1, 2, 3)})
+    world = _world(registry=registry, index=registry.aliases, packaged=frozenset({1, 2, 3}))
+    assert _rolls(plan(world)) == [Roll(3, "20240615", "alias 20240615 is newer than 20240601")]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hourcast_controller.webhook import Webhook, sign, verify
+from hourcast_controller.webhook import Deliveries, Webhook, sign, verify
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,56 @@ def test_a_delivery_wakes_the_controller_and_a_forged_one_does_not(free_port: Ca
         assert hints == [1]
     finally:
         webhook.stop()
+
+
+def test_a_replayed_delivery_is_refused_with_its_reason(free_port: Callable[[], int]) -> None:
+    """The same genuine delivery again, or one that another controller has heard: 401, and no hint."""
+    import time
+
+    hints: list[int] = []
+    outcomes: list[str] = []
+    webhook = Webhook(
+        "127.0.0.1",
+        free_port(),
+        "secret",
+        lambda: hints.append(1),
+        hear=lambda delivery: delivery != "heard elsewhere",
+        count=outcomes.append,
+    )
+    webhook.start()
+    stamp = str(int(time.time()))
+
+    def send(delivery: str) -> tuple[int, str]:
+        headers = {
+            "X-MLflow-Delivery-Id": delivery,
+            "X-MLflow-Timestamp": stamp,
+            "X-MLflow-Signature": sign("secret", delivery, stamp, b"{}"),
+        }
+        url = f"http://127.0.0.1:{webhook.port}/webhook"
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, b"{}", headers), timeout=5) as answer:
+                return answer.status, ""
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    try:
+        assert send("one") == (204, "")
+        assert send("one") == (401, "the delivery was heard before\n")
+        assert send("heard elsewhere") == (401, "the delivery was heard before\n")
+        assert send("two") == (204, "")
+    finally:
+        webhook.stop()
+    assert hints == [1, 1]
+    assert outcomes == ["accepted", "refused", "refused", "accepted"]
+
+
+def test_deliveries_are_forgotten_once_their_timestamp_would_not_pass() -> None:
+    """Ten minutes, and ten thousand of them at most."""
+    deliveries = Deliveries()
+    assert deliveries.first("a", 0)
+    assert not deliveries.first("a", 600)
+    assert deliveries.first("a", 601)
+    for number in range(10_000):
+        assert deliveries.first(str(number), 602)
+    assert deliveries.first("a", 602)

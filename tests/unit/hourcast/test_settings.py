@@ -3,9 +3,13 @@
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from hourcast.errors import ConfigurationError
-from hourcast.settings import RUNNING_ENV, CoreSettings
+from hourcast.settings import RUNNING_ENV, CoreSettings, with_password
 
 
 def test_the_environment_wins_over_what_a_running_up_has_set(
@@ -48,3 +52,32 @@ def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError) as caught:
         CoreSettings.load()
     assert "hunter2" not in str(caught.value)
+
+
+@given(st.text(st.characters(exclude_categories=("Cs",)), min_size=1), st.sampled_from(["u", "u:old"]))
+def test_a_password_gets_into_the_url_whatever_characters_it_has(password: str, account: str) -> None:
+    """SQLAlchemy reads the same password, account, host and database back; one in the URL gives way."""
+    text = with_password(SecretStr(f"mysql+pymysql://{account}@h:3306/d"), SecretStr(password), "X")
+    url = sa.make_url(text)
+    assert (url.password, url.username, url.host, url.port, url.database) == (password, "u", "h", 3306, "d")
+
+
+def test_a_password_without_an_account_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The setting is named, the form is shown, and the password is not."""
+    monkeypatch.setenv("HOURCAST_DATABASE_URL", "mysql+pymysql://h/d")
+    monkeypatch.setenv("HOURCAST_DATABASE_PASSWORD", "hunter2")
+    settings = CoreSettings.load()
+    assert "hunter2" not in repr(settings)
+    with pytest.raises(ConfigurationError) as caught:
+        _ = settings.resolved_database_url
+    assert str(caught.value) == (
+        "HOURCAST_DATABASE_URL names no account for the password that is set beside it; "
+        "write it as mysql+pymysql://user@host:3306/database"
+    )
+
+
+def test_sqlite_has_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password that is set for all services leaves a SQLite store as it is."""
+    monkeypatch.setenv("HOURCAST_DATABASE_PASSWORD", "x")
+    monkeypatch.setenv("HOURCAST_DATABASE_URL", "sqlite:////tmp/a.db")
+    assert CoreSettings.load().resolved_database_url == "sqlite:////tmp/a.db"

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from hourcast.settings import CoreSettings
@@ -12,6 +13,7 @@ from hourcast_bento.settings import ServingSettings
 from hourcast_controller.settings import ControllerSettings
 from hourcast_etl.settings import EtlSettings
 from hourcast_local.settings import LocalSettings
+from hourcast_mlflow.settings import MlflowSettings
 from hourcast_trainer.settings import TrainerSettings
 from hourcast_viz.settings import VizSettings
 
@@ -19,6 +21,7 @@ _ROOT = Path(__file__).parents[3]
 _DOCS = sorted([_ROOT / "README.md", *(_ROOT / "docs").glob("*.md")])
 _SETTINGS: tuple[type[BaseSettings], ...] = (
     CoreSettings, EtlSettings, TrainerSettings, ServingSettings, ControllerSettings, VizSettings, LocalSettings,
+    MlflowSettings,
 )  # fmt: skip
 
 
@@ -34,10 +37,15 @@ def _shown(value: object) -> str:
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
+def _variable(name: str, field: FieldInfo) -> str:
+    alias = field.validation_alias
+    return alias if isinstance(alias, str) else f"HOURCAST_{name.upper()}"
+
+
 def _rows(settings: type[BaseSettings]) -> list[str]:
     inherited = CoreSettings.model_fields if settings is not CoreSettings else {}
     return [
-        f"| `HOURCAST_{name.upper()}` | {_shown(field.default)} | {field.description} |"
+        f"| `{_variable(name, field)}` | {_shown(field.default)} | {field.description} |"
         for name, field in settings.model_fields.items()
         if name not in inherited
     ]
@@ -54,7 +62,7 @@ def test_every_setting_is_documented_as_it_is(settings: type[BaseSettings]) -> N
 def test_no_setting_is_documented_that_does_not_exist() -> None:
     """A row of a setting that is gone is a lie."""
     text = (_ROOT / "docs" / "configuration.md").read_text()
-    known = {f"HOURCAST_{name.upper()}" for s in _SETTINGS for name in s.model_fields}
+    known = {_variable(name, field) for s in _SETTINGS for name, field in s.model_fields.items()}
     told = set(re.findall(r"^\| `(HOURCAST_[A-Z0-9_]+)` \|", text, re.MULTILINE))
     assert told == known
 
@@ -81,7 +89,7 @@ def test_hourcast_commands_that_docs_name_exist(doc: Path) -> None:
     from importlib.metadata import entry_points
 
     known = {entry.name for entry in entry_points(group="hourcast.commands")}
-    named = set(re.findall(r"(?:^|`|bin/)hourcast ([a-z]+)", doc.read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:^|`|bin/)hourcast ([a-z][a-z-]*)", doc.read_text(), re.MULTILINE))
     assert named <= known, f"{doc.name} names hourcast {', '.join(sorted(named - known))}"
 
 

@@ -18,7 +18,20 @@ def _make(*words: str, answer: str = "") -> subprocess.CompletedProcess[str]:
 def test_make_alone_lists_the_targets() -> None:
     """Every documented target with a line of what it does."""
     out = _make().stdout
-    for target in ("up", "test", "test-all", "check", "bench", "chaos", "lock", "clean-state"):
+    for target in (
+        "up",
+        "test",
+        "test-all",
+        "check",
+        "bench",
+        "chaos",
+        "lock",
+        "images",
+        "load",
+        "kind-up",
+        "kind-down",
+        "clean-state",
+    ):
         assert f"make {target} " in out
 
 

@@ -95,8 +95,8 @@ class FolderBucket:
 class S3Bucket:
     """An S3 bucket under an optional prefix; credentials come from the AWS_* variables."""
 
-    def __init__(self, bucket: str, prefix: str, endpoint_url: str | None) -> None:
-        self._bucket = bucket
+    def __init__(self, bucket: str, prefix: str, endpoint_url: str | None, attempts: int = 3) -> None:
+        self._bucket, self._attempts = bucket, attempts
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._endpoint_url = endpoint_url
         self._client: S3Client | None = None
@@ -113,7 +113,7 @@ class S3Bucket:
                 config=Config(
                     connect_timeout=3,
                     read_timeout=30,
-                    retries={"max_attempts": 3, "mode": "standard"},
+                    retries={"total_max_attempts": self._attempts, "mode": "standard"},
                     s3={"addressing_style": "path"},
                 ),
             )
@@ -159,8 +159,13 @@ class S3Bucket:
             )
 
 
-def open_bucket(url: str, s3_endpoint_url: str | None = None) -> Bucket:
+def open_bucket(url: str, s3_endpoint_url: str | None = None, *, attempts: int = 3) -> Bucket:
     """The bucket at `file:///folder` or `s3://bucket/prefix`. Nothing is contacted yet.
+
+    Args:
+        url: where it is.
+        s3_endpoint_url: S3 endpoint, where it is not Amazon's.
+        attempts: how often one S3 request is tried before it fails.
 
     Raises:
         ConfigurationError: when the URL is neither.
@@ -169,7 +174,7 @@ def open_bucket(url: str, s3_endpoint_url: str | None = None) -> Bucket:
     if parts.scheme == "file" and parts.path:
         return FolderBucket(Path(unquote(parts.path)))
     if parts.scheme == "s3" and parts.netloc:
-        return S3Bucket(parts.netloc, parts.path, s3_endpoint_url)
+        return S3Bucket(parts.netloc, parts.path, s3_endpoint_url, attempts)
     raise ConfigurationError(
         f"HOURCAST_BUCKET_URL: {url!r} is not a bucket; use file:///folder or s3://bucket/prefix"
     )

@@ -36,7 +36,9 @@ def _hourcast() -> None:
 def main() -> None:
     """Run the command line; an error that we raised on purpose ends with one sentence and its exit code."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # What these tell at INFO, a line a request, we tell better.
+    for name in ("alembic", "botocore", "httpx"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         _hourcast(prog_name="hourcast")
     except HourcastError as error:

@@ -6,6 +6,7 @@ and a test compares.
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
@@ -17,7 +18,7 @@ from pydantic_settings import (
 
 from hourcast.errors import ConfigurationError
 
-__all__ = ["DEFAULT_SERIES", "RUNNING_ENV", "CoreSettings", "Series"]
+__all__ = ["DEFAULT_SERIES", "RUNNING_ENV", "CoreSettings", "Series", "with_password"]
 
 RUNNING_ENV = "running.env"
 """File in the state folder with what a running `hourcast up` has set."""
@@ -71,6 +72,13 @@ class CoreSettings(BaseSettings):
         Field(
             description="SQLAlchemy URL of the store (`sqlite:///…`, `mysql+pymysql://…`); "
             "unset: a SQLite file in the state folder"
+        ),
+    ] = None
+    database_password: Annotated[
+        SecretStr | None,
+        Field(
+            description="password for the account in `HOURCAST_DATABASE_URL`, as it is, in whatever characters; "
+            "wins over one in the URL"
         ),
     ] = None
     bucket_url: Annotated[
@@ -143,7 +151,7 @@ class CoreSettings(BaseSettings):
     def resolved_database_url(self) -> str:
         """The store's URL with the default filled in. Holds a password where the setting does."""
         if self.database_url is not None:
-            return self.database_url.get_secret_value()
+            return with_password(self.database_url, self.database_password, "HOURCAST_DATABASE_URL")
         return f"sqlite:///{(self.state_dir / 'hourcast.db').resolve()}"
 
     @property
@@ -165,9 +173,33 @@ class CoreSettings(BaseSettings):
             for problem in error.errors():
                 name = "_".join(str(part) for part in problem["loc"][:1]) or "series"
                 lines.append(
-                    f"HOURCAST_{name.upper()}: {problem['msg']} (given: {_shown(name, problem['input'])})"
+                    f"HOURCAST_{name.upper().removeprefix('HOURCAST_')}: {problem['msg']} (given: {_shown(name, problem['input'])})"
                 )
             raise ConfigurationError("; ".join(lines)) from None
+
+
+def with_password(url: SecretStr, password: SecretStr | None, name: str) -> str:
+    """A database URL with the password put in, whatever characters it has; `name` is the URL's setting.
+
+    SQLite knows no accounts, so its URLs stay as they are.
+
+    Raises:
+        ConfigurationError: when there is a password and the URL names no account.
+    """
+    text = url.get_secret_value()
+    if password is None or text.startswith("sqlite"):
+        return text
+    # By hand, because SQLAlchemy is not in every image that has these settings.
+    scheme, _, rest = text.partition("://")
+    place, slash, database = rest.partition("/")
+    account, at, host = place.rpartition("@")
+    user = account.partition(":")[0]
+    if not at or not user:
+        raise ConfigurationError(
+            f"{name} names no account for the password that is set beside it; "
+            "write it as mysql+pymysql://user@host:3306/database"
+        )
+    return f"{scheme}://{user}:{quote(password.get_secret_value(), safe='')}@{host}{slash}{database}"
 
 
 def _shown(name: str, value: object) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import lzma
 import tarfile
 from datetime import date
 from pathlib import Path
@@ -13,7 +14,7 @@ from hourcast.contracts import PackageManifest
 from hourcast.errors import DataError, UnavailableError
 from hourcast.forecaster import Forecaster, check_golden, golden_from_json, load
 
-__all__ = ["MODEL_FOLDER", "PackageInfo", "fetch", "load_model", "read_manifest", "unpack"]
+__all__ = ["MODEL_FOLDER", "PackageInfo", "fetch", "fetch_whole", "load_model", "read_manifest", "unpack"]
 
 MODEL_FOLDER = "src/model"
 _INFO = "package.json"
@@ -51,7 +52,12 @@ def read_manifest(bucket: Bucket, model: str, version: int) -> PackageManifest |
 
 
 def fetch(bucket: Bucket, model: str, version: int) -> bytes:
-    """The `.bento` of a version, its sum checked against the manifest.
+    """The `.bento` of a version, its sum checked against the manifest; raises as `fetch_whole` does."""
+    return fetch_whole(bucket, model, version)[1]
+
+
+def fetch_whole(bucket: Bucket, model: str, version: int) -> tuple[PackageManifest, bytes]:
+    """The manifest of a version and its `.bento`, whose sum is that of the manifest.
 
     Raises:
         UnavailableError: when it is not in the bucket yet.
@@ -70,18 +76,32 @@ def fetch(bucket: Bucket, model: str, version: int) -> bytes:
             f"the package of {model} version {version} is corrupt: its SHA-256 is {found[:12]}…, "
             f"the manifest says {manifest.sha256[:12]}…; delete it and package it again"
         )
-    return body
+    return manifest, body
 
 
 def unpack(body: bytes, folder: Path, only: str | None = None) -> None:
-    """Unpack a `.bento`, or the part of it below the folder `only`; members that climb out are refused."""
+    """Unpack a `.bento`, or the part of it below the folder `only`.
+
+    Files and folders alone are written, so that no link leads out; Python's own filter for that came with 3.11.4.
+
+    Raises:
+        DataError: when it is no archive, or a member climbs out of the folder.
+    """
+    root = folder.resolve()
     try:
         with tarfile.open(fileobj=io.BytesIO(body)) as archive:
-            members = [
-                m for m in archive.getmembers() if only is None or m.name.removeprefix("./").startswith(only)
-            ]
-            archive.extractall(folder, members=members, filter="data")
-    except (tarfile.TarError, EOFError, OSError) as error:
+            for member in archive:
+                if only is not None and not member.name.removeprefix("./").startswith(only):
+                    continue
+                path = (root / member.name).resolve()
+                if not path.is_relative_to(root):
+                    raise DataError(f"the package cannot be unpacked: {member.name!r} lies outside of it")
+                if member.isdir():
+                    path.mkdir(parents=True, exist_ok=True)
+                elif member.isreg() and (content := archive.extractfile(member)) is not None:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(content.read())
+    except (tarfile.TarError, EOFError, OSError, lzma.LZMAError) as error:
         raise DataError(f"the package cannot be unpacked: {error}") from None
 
 

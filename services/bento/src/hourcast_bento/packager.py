@@ -1,21 +1,23 @@
 """An MLflow version becomes a `.bento` with a manifest in the bucket."""
 
+import compileall
 import hashlib
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from py_compile import PycInvalidationMode
+from types import TracebackType
+from typing import Self
 
 from hourcast.bucket import Bucket, aliases_key, manifest_key, open_bucket, package_key
 from hourcast.contracts import AliasIndex, AliasRecord, PackageManifest, alias_kind
-from hourcast.errors import DataError, HourcastError, RefusedError, UnavailableError
+from hourcast.errors import DataError, HourcastError, RefusedError
 from hourcast.forecaster import check_golden, golden_from_json, load
 from hourcast_bento.package import PackageInfo, read_manifest
+from hourcast_bento.registry import Registry, Version
 from hourcast_bento.settings import ServingSettings
 
 __all__ = ["Packager"]
@@ -24,17 +26,20 @@ _LOG = logging.getLogger(__name__)
 
 
 class Packager:
-    """Reads the registry, writes the bucket. Running it twice changes nothing."""
+    """Reads the registry, writes the bucket. Running it twice changes nothing. Close it when done."""
 
     def __init__(self, settings: ServingSettings) -> None:
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-        from mlflow import MlflowClient
-
-        self._settings = settings
         self._model = settings.model_name
-        self._client = MlflowClient(settings.mlflow_url, settings.mlflow_url)
+        self._registry = Registry(settings.mlflow_url, self._model, settings.s3_endpoint_url)
         self._bucket: Bucket = open_bucket(settings.resolved_bucket_url, settings.s3_endpoint_url)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._registry.close()
 
     def package(self, version: int) -> PackageManifest:
         """Package a version, unless its whole package is in the bucket already.
@@ -45,47 +50,26 @@ class Packager:
             UnavailableError: when MLflow or the bucket does not answer.
         """
         known = read_manifest(self._bucket, self._model, version)
-        with self._talking():
-            found = self._find(version)
-            if (
-                known is not None
-                and known.run_id == found.run_id
-                and self._bucket.get(package_key(self._model, version))
-            ):
-                return known
-            if found.tags.get("gate") != "passed":
-                raise RefusedError(
-                    f"{self._model} version {version} is not packaged: its gate says "
-                    f"{found.tags.get('gate', 'nothing')!r}, not 'passed'"
-                )
-            with tempfile.TemporaryDirectory(prefix="hourcast-package-") as folder:
-                return self._build(version, found, Path(folder))
+        found = self._registry.version(version)
+        if found is None:
+            raise RefusedError(
+                f"{self._model} has no version {version} in MLflow; `hourcast status` lists those that it has"
+            )
+        if (
+            known is not None
+            and known.run_id == found.run_id
+            and self._bucket.get(package_key(self._model, version))
+        ):
+            return known
+        if found.tags.get("gate") != "passed":
+            raise RefusedError(
+                f"{self._model} version {version} is not packaged: its gate says "
+                f"{found.tags.get('gate', 'nothing')!r}, not 'passed'"
+            )
+        with tempfile.TemporaryDirectory(prefix="hourcast-package-") as folder:
+            return self._build(version, found, Path(folder))
 
-    def _find(self, version: int) -> Any:
-        from mlflow.exceptions import RestException
-
-        try:
-            return self._client.get_model_version(self._model, str(version))
-        except RestException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise RefusedError(
-                    f"{self._model} has no version {version} in MLflow; `hourcast status` lists those that it has"
-                ) from None
-            raise
-
-    @contextmanager
-    def _talking(self) -> Iterator[None]:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            yield
-        except MlflowException as error:
-            raise UnavailableError(
-                f"MLflow at {self._settings.mlflow_url} does not answer ({str(error).splitlines()[0][:160]})",
-                retry_after_s=5,
-            ) from error
-
-    def _build(self, version: int, found: Any, folder: Path) -> PackageManifest:
+    def _build(self, version: int, found: Version, folder: Path) -> PackageManifest:
         model = folder / "model"
         self._download(version, model)
         golden = golden_from_json((model / "golden.json").read_bytes())
@@ -125,38 +109,25 @@ class Packager:
         return manifest
 
     def _download(self, version: int, target: Path) -> None:
-        import mlflow
-
-        mlflow.set_tracking_uri(self._settings.mlflow_url)
-        mlflow.set_registry_uri(self._settings.mlflow_url)
-        os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-        local = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{self._model}/{version}"))
-        try:
-            parts = local / "artifacts"
-            for name in ("forecaster", "golden.json"):
-                if not (parts / name).exists():
-                    raise DataError(
-                        f"{self._model} version {version} holds no artifacts/{name}; it is no forecaster"
-                    )
-            shutil.copytree(parts, target)
-        finally:
-            if local.is_relative_to(tempfile.gettempdir()):
-                shutil.rmtree(local, ignore_errors=True)
+        self._registry.download(version, "artifacts", target)
+        for name in ("forecaster", "golden.json"):
+            if not (target / name).exists():
+                raise DataError(
+                    f"{self._model} version {version} holds no artifacts/{name}; it is no forecaster"
+                )
 
     def write_index(self) -> AliasIndex:
         """Write what the registry's aliases are now, for serving, which does not know the registry."""
-        with self._talking():
-            model = self._client.get_registered_model(self._model)
-            records = []
-            for alias, number in model.aliases.items():
-                if alias_kind(alias) == "unknown":
-                    _LOG.info(
-                        "alias %r is left out: it is not YYYYMMDD, backtest_YYYYMMDD or champion", alias
-                    )
-                    continue
-                record = self._record(alias, self._find(int(number)))
-                if record is not None:
-                    records.append(record)
+        aliases = self._registry.aliases()
+        versions = self._registry.versions() if aliases else {}
+        records = []
+        for alias, number in aliases.items():
+            if alias_kind(alias) == "unknown":
+                _LOG.info("alias %r is left out: it is not YYYYMMDD, backtest_YYYYMMDD or champion", alias)
+                continue
+            record = self._record(alias, versions.get(number))
+            if record is not None:
+                records.append(record)
         index = AliasIndex(
             model=self._model,
             generated_at=datetime.now(UTC),
@@ -165,19 +136,23 @@ class Packager:
         self._bucket.put(aliases_key(self._model), index.model_dump_json().encode())
         return index
 
-    def _record(self, alias: str, version: Any) -> AliasRecord | None:
+    @staticmethod
+    def _record(alias: str, version: Version | None) -> AliasRecord | None:
+        if version is None:
+            _LOG.warning("alias %s is left out: its version vanished while the registry was read", alias)
+            return None
         try:
             return AliasRecord(
                 alias=alias,
-                version=int(version.version),
-                run_id=version.run_id or "",
+                version=version.number,
+                run_id=version.run_id,
                 kind=version.tags["kind"],
                 trained_through=date.fromisoformat(version.tags["trained_through"]),
                 decided_at=datetime.fromisoformat(version.tags["decided_at"]),
             )
         except (KeyError, ValueError) as error:
             _LOG.warning(
-                "alias %s (version %s) is left out: tag %s is missing or wrong", alias, version.version, error
+                "alias %s (version %s) is left out: tag %s is missing or wrong", alias, version.number, error
             )
             return None
 
@@ -205,7 +180,12 @@ def _bento(model: Path, name: str, folder: Path) -> bytes:
             build_ctx=str(context),
             include=["hourcast/", "hourcast_bento/", "model/"],
             labels={"owner": "hourcast"},
-            python={"packages": _REQUIREMENTS, "lock_packages": False},
+            python={"packages": _requirements(), "lock_packages": False},
+        )
+        # Compiled once here, a server imports its sources without compiling them at each start. BentoML leaves
+        # compiled files out of what it copies.
+        compileall.compile_dir(
+            Path(bento.path, "src"), quiet=2, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH
         )
         archive = folder / "package.bento"
         bento.export(str(archive))
@@ -214,14 +194,12 @@ def _bento(model: Path, name: str, folder: Path) -> bytes:
     return archive.read_bytes()
 
 
-# What serving imports; the versions are those that this was packaged with.
-def _pinned(*names: str) -> list[str]:
+def _requirements() -> list[str]:
+    """What serving imports, at the versions that this was packaged with."""
     from importlib.metadata import version
 
+    names = (
+        "bentoml", "boto3", "cryptography", "fastapi", "httpx", "numpy", "onnxruntime", "prometheus-client",
+        "pydantic", "pydantic-settings", "pymysql", "sqlalchemy", "uvicorn",
+    )  # fmt: skip
     return [f"{name}=={version(name)}" for name in names]
-
-
-_REQUIREMENTS = _pinned(
-    "alembic", "bentoml", "boto3", "click", "cryptography", "fastapi", "httpx", "numpy", "onnxruntime",
-    "pydantic", "pydantic-settings", "pymysql", "rich", "sqlalchemy",
-)  # fmt: skip

@@ -4,6 +4,8 @@
 process a replica and stops it with SIGTERM.
 """
 
+import gc
+import logging
 import os
 import sys
 from pathlib import Path
@@ -13,28 +15,25 @@ __all__ = ["main"]
 
 def main() -> None:
     """Serve `argv[1]` (an unpacked package) on `argv[2]`:`argv[3]`."""
+    # Nothing that is imported becomes garbage; the service turns the collector on again when it has started.
+    gc.disable()
     folder, host, port = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     os.environ.setdefault("BENTOML_HOME", str(folder / "home"))
-    import logging
-
-    import uvicorn
-
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     from hourcast.errors import HourcastError
     from hourcast_bento.package import MODEL_FOLDER, load_model
-    from hourcast_bento.service import Hourcast
+    from hourcast_bento.running import run
 
     try:
         # BentoML would bury the reason under a stack trace.
-        load_model(folder / MODEL_FOLDER)
+        loaded = load_model(folder / MODEL_FOLDER)
     except HourcastError as error:
         print(f"hourcast: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    uvicorn.run(
-        Hourcast.to_asgi(),  # type: ignore[attr-defined]  # the decorator makes it a Service
-        host=host, port=port, log_level="warning", access_log=False,
-        timeout_keep_alive=75, timeout_graceful_shutdown=20,
-    )  # fmt: skip
+    from hourcast_bento import service
+
+    service.give(loaded)
+    run(service.Hourcast.to_asgi(), host, port)  # type: ignore[attr-defined]  # the decorator makes it a Service
 
 
 if __name__ == "__main__":

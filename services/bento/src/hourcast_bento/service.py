@@ -7,13 +7,21 @@ import bentoml
 from prometheus_client import Counter, Gauge
 
 from hourcast.errors import UnavailableError
+from hourcast.forecaster import Forecaster
 from hourcast_bento.app import build_app
+from hourcast_bento.package import PackageInfo, load_model
 from hourcast_bento.serving import Serving
 from hourcast_bento.settings import ServingSettings
 
-__all__ = ["Hourcast"]
+__all__ = ["Hourcast", "give"]
 
 _running: list[Serving] = []
+_given: list[tuple[PackageInfo, Forecaster]] = []
+
+
+def give(loaded: tuple[PackageInfo, Forecaster]) -> None:
+    """Let the service take a model that is loaded and checked already."""
+    _given[:] = [loaded]
 
 
 def _serving() -> Serving:
@@ -29,7 +37,8 @@ class Hourcast:
 
     def __init__(self) -> None:
         settings = ServingSettings.load()
-        serving = Serving(settings, settings.package_dir or Path(__file__).parents[1] / "model")
+        folder = settings.package_dir or Path(__file__).parents[1] / "model"
+        serving = Serving(settings, *(_given.pop() if _given else load_model(folder)))
         info = serving.info
         labels = {
             "version": str(info.version),
@@ -58,6 +67,7 @@ class Hourcast:
         # What was loaded stays: without this each large request makes the collector walk all modules again.
         gc.collect()
         gc.freeze()
+        gc.enable()
         gc.set_threshold(50_000, 20, 100)
 
     # BentoML's /readyz asks this; the golden prediction was checked when the model was loaded.

@@ -87,12 +87,12 @@ class _Cached(Generic[T]):
 class Serving:
     """One served version and everything that its endpoints need. Thread-safe."""
 
-    def __init__(self, settings: ServingSettings, model_folder: Path) -> None:
+    def __init__(self, settings: ServingSettings, info: PackageInfo, forecaster: Forecaster) -> None:
         self.settings = settings
         self.store: Store = open_store(settings.resolved_database_url)
         self.bucket: Bucket = open_bucket(settings.resolved_bucket_url, settings.s3_endpoint_url)
         self.clock: Clock = clock_from(settings.clock, self.store.clock)
-        self.info, self.forecaster = load_model(model_folder)
+        self.info, self.forecaster = info, forecaster
         if settings.model_version not in (None, self.info.version):
             raise ConfigurationError(
                 f"HOURCAST_MODEL_VERSION is {settings.model_version}, but this package holds version {self.info.version}"

@@ -43,3 +43,10 @@ class ServingSettings(CoreSettings):
     callback_timeout_s: Annotated[
         float, Field(gt=0, le=60, description="seconds that a callback may take")
     ] = 5.0
+    fetch_wait_s: Annotated[
+        float, Field(ge=0, description="seconds that `hourcast fetch` waits for a package or for its bucket")
+    ] = 86_400.0
+    cache_packages: Annotated[
+        int,
+        Field(ge=1, le=1000, description="packages that the cache of `hourcast fetch` keeps, the last used"),
+    ] = 5

@@ -1,13 +1,17 @@
-"""`hourcast controller | status | history | pin | unpin | hold | release | undo`."""
+"""`hourcast controller | status | history | pin | unpin | hold | release | undo | smoke`."""
 
+import functools
 import json
 import logging
+import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
@@ -15,14 +19,21 @@ from hourcast.contracts import HOLD_ANNOTATION, PIN_ANNOTATION
 from hourcast.errors import RefusedError, UnavailableError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from hourcast.store import Store
     from hourcast_controller.journal import Journal
+    from hourcast_controller.kube import Kube
+    from hourcast_controller.lease import Lease
     from hourcast_controller.plan import Deployment
     from hourcast_controller.registry import Registry
+    from hourcast_controller.rollout import RolloutTarget
     from hourcast_controller.settings import ControllerSettings
-    from hourcast_controller.targets import LocalTarget
 
-__all__ = ["controller", "history", "hold", "pin", "release", "status", "undo", "unpin"]
+__all__ = ["controller", "history", "hold", "pin", "release", "smoke", "status", "undo", "unpin"]
+
+P = ParamSpec("P")
+_WIDE = 120
 
 
 @dataclass(slots=True)
@@ -32,8 +43,10 @@ class _Room:
     settings: "ControllerSettings"
     store: "Store"
     registry: "Registry"
-    target: "LocalTarget"
+    target: "RolloutTarget"
     journal: "Journal"
+    kube: "Kube | None"
+    namespace: str
 
 
 @contextmanager
@@ -43,20 +56,35 @@ def _room(actor: str) -> Iterator[_Room]:
     from hourcast_controller.journal import Journal
     from hourcast_controller.registry import Registry
     from hourcast_controller.settings import ControllerSettings
-    from hourcast_controller.targets import LocalTarget
 
     settings = ControllerSettings.load()
     logging.getLogger().setLevel(settings.log_level)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    target, kube, namespace = _target(settings)
     store = open_store(settings.resolved_database_url)
-    target = LocalTarget(settings.node_url)
     journal = Journal(store, clock_from(settings.clock, store.clock), settings.model_name, actor)
     with Registry(settings.mlflow_url, settings.model_name) as registry:
         try:
-            yield _Room(settings, store, registry, target, journal)
+            yield _Room(settings, store, registry, target, journal, kube, namespace)
         finally:
             target.close()
             store.close()
+
+
+def _target(settings: "ControllerSettings") -> "tuple[RolloutTarget, Kube | None, str]":
+    if settings.rollout_target == "local":
+        from hourcast_controller.targets.local import LocalTarget
+
+        return LocalTarget(settings.node_url), None, ""
+    from hourcast_controller.kube import Kube
+    from hourcast_controller.targets.kubernetes import KubernetesTarget
+
+    kube = Kube()
+    namespace = settings.namespace or kube.namespace
+    return (
+        KubernetesTarget(kube, namespace, settings.kube_deployment, settings.kube_packager),
+        kube,
+        namespace,
+    )
 
 
 @click.command()
@@ -64,14 +92,23 @@ def controller() -> None:
     """Watch the registry and roll the served version over; runs until it is told to stop."""
     from hourcast.bucket import open_bucket
     from hourcast_controller.loop import Controller
+    from hourcast_controller.metrics import HealthServer, Metrics
 
-    with _room("controller") as room:
-        settings = room.settings
+    with _room("controller") as room, ExitStack() as running:
+        settings, metrics = room.settings, Metrics()
         bucket = open_bucket(settings.resolved_bucket_url, settings.s3_endpoint_url)
-        loop = Controller(settings, room.registry, bucket, room.store, room.target, room.journal)
+        hints: list[Callable[[], None]] = []
+        lease = _lease(room, lambda: [hint() for hint in hints])
+        loop = Controller(
+            settings, room.registry, bucket, room.store, room.target, room.journal, lease, metrics
+        )
+        hints.append(loop.hint)
         signal.signal(signal.SIGTERM, lambda *_: loop.stop())
         signal.signal(signal.SIGINT, lambda *_: loop.stop())
-        webhook = None
+        if settings.metrics_port is not None:
+            health = HealthServer(settings.metrics_host, settings.metrics_port, metrics)
+            health.start()
+            running.callback(health.stop)
         if settings.webhook_secret is not None:
             from hourcast_controller.webhook import Webhook
 
@@ -80,13 +117,27 @@ def controller() -> None:
                 settings.webhook_port,
                 settings.webhook_secret.get_secret_value(),
                 loop.hint,
+                hear=lease.hear if lease is not None else lambda _id: True,
+                count=lambda outcome: metrics.webhooks.labels(outcome).inc(),
             )
             webhook.start()
-        try:
-            loop.run()
-        finally:
-            if webhook is not None:
-                webhook.stop()
+            running.callback(webhook.stop)
+        if lease is not None:
+            lease.start()
+            running.callback(lease.stop)
+        loop.run()
+
+
+def _lease(room: _Room, on_change: Callable[[], object]) -> "Lease | None":
+    """The lease of a cluster; on one machine there is one controller, and none is needed."""
+    if room.kube is None:
+        return None
+    from hourcast_controller.lease import Lease
+
+    # Imported and connected now, so that the first turn need not.
+    _ = room.kube.client
+    identity = room.settings.pod_name or f"{socket.gethostname()}-{os.getpid()}"
+    return Lease(room.kube, room.namespace, room.settings.kube_lease, identity, on_change)
 
 
 def _print_json(value: Any) -> None:
@@ -99,6 +150,70 @@ def _print_json(value: Any) -> None:
 
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="for programs")
+_width = click.option("--width", type=click.IntRange(20, 1000), hidden=True, help="columns of the table")
+_AWAY = ("namespace", "context", "release_name")
+
+
+def _anywhere(function: Callable[P, None]) -> Callable[P, None]:
+    """Options with which a command runs in the controller's pod of a cluster, from a laptop with a kubeconfig."""
+
+    @click.option("-n", "--namespace", metavar="NS", help="run in the controller's pod of this namespace")
+    @click.option("--context", metavar="NAME", help="context of the kubeconfig")
+    @click.option(
+        "--release", "release_name", metavar="NAME", help="name of the Helm release (default: hourcast)"
+    )
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        namespace, context, name = (kwargs.pop(key, None) for key in _AWAY)
+        if namespace is context is name is None:
+            return function(*args, **kwargs)
+        from hourcast_controller.remote import run
+
+        words = _words(click.get_current_context())
+        shown = _console_width() if {"width"} & kwargs.keys() and not kwargs.get("as_json") else None
+        sys.exit(
+            run(
+                ["hourcast", *words, *(["--width", str(shown)] if shown else [])],
+                namespace=None if namespace is None else str(namespace),
+                context=None if context is None else str(context),
+                release=str(name or "hourcast"),
+            )
+        )
+
+    return wrapped
+
+
+def _words(context: click.Context) -> list[str]:
+    """The command as it was given, without what says where it runs."""
+    words = [context.info_name or ""]
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        value = context.params.get(name)
+        if name in (*_AWAY, "width") or value is None or value is False:
+            continue
+        if isinstance(parameter, click.Option):
+            words.append(parameter.opts[-1])
+            if not parameter.is_flag:
+                words.append(str(value))
+        else:
+            words.append(str(value))
+    return words
+
+
+def _console_width() -> int | None:
+    """Columns of the terminal; where there is none, enough for a sentence on a line."""
+    if os.environ.get("COLUMNS", "").isdigit():
+        return int(os.environ["COLUMNS"])
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or _WIDE
+    except (OSError, ValueError):
+        return _WIDE
+
+
+def _console(width: int | None) -> "Console":
+    from rich.console import Console
+
+    return Console(width=width or _console_width())
 
 
 def _served(room: _Room, deployment: "Deployment") -> str:
@@ -111,8 +226,10 @@ def _served(room: _Room, deployment: "Deployment") -> str:
 
 
 @click.command()
+@_anywhere
 @_as_json
-def status(as_json: bool) -> None:
+@_width
+def status(as_json: bool, width: int | None) -> None:
     """What is served, what should be, and what stands in the way."""
     from hourcast_controller.journal import quarantine_of
 
@@ -139,10 +256,9 @@ def status(as_json: bool) -> None:
                 }
             )
             return
-        from rich.console import Console
         from rich.table import Table
 
-        console = Console()
+        console = _console(width)
         table = Table(show_header=False, box=None, pad_edge=False)
         served = deployment.serving_version
         table.add_row("serving", _served(room, deployment) if served else "nothing yet")
@@ -160,6 +276,8 @@ def status(as_json: bool) -> None:
         )
         for version, (_run, why) in sorted(quarantine.items()):
             table.add_row("quarantine", f"version {version}: {why}")
+        if deployment.failure:
+            table.add_row("failure", f"version {deployment.failed_version}: {deployment.failure}")
         for name, job in jobs.items():
             if job.state != "succeeded":
                 table.add_row("job", f"{name}: {job.state} {job.message}")
@@ -167,9 +285,11 @@ def status(as_json: bool) -> None:
 
 
 @click.command()
+@_anywhere
 @click.option("--limit", default=30, show_default=True, type=click.IntRange(1, 5000))
 @_as_json
-def history(limit: int, as_json: bool) -> None:
+@_width
+def history(limit: int, as_json: bool, width: int | None) -> None:
     """What was done, when and why, the newest first."""
     with _room("operator") as room:
         events = room.store.events(room.settings.model_name, limit=limit)
@@ -177,7 +297,6 @@ def history(limit: int, as_json: bool) -> None:
             _print_json([asdict(event) for event in events])
             return
         from rich import box
-        from rich.console import Console
         from rich.table import Table
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -190,7 +309,7 @@ def history(limit: int, as_json: bool) -> None:
                 e.kind.replace("_", " ") + (f" v{e.version}" if e.version is not None else ""),
                 e.reason + ("" if e.actor == "controller" else f" ({e.actor})"),
             )
-        Console().print(table if events else "nothing has happened yet")
+        _console(width).print(table if events else "nothing has happened yet")
 
 
 def _say(as_json: bool, sentence: str, **values: object) -> None:
@@ -201,6 +320,7 @@ def _say(as_json: bool, sentence: str, **values: object) -> None:
 
 
 @click.command()
+@_anywhere
 @click.argument("version", type=click.IntRange(min=1))
 @_as_json
 def pin(version: int, as_json: bool) -> None:
@@ -221,6 +341,7 @@ def pin(version: int, as_json: bool) -> None:
 
 
 @click.command()
+@_anywhere
 @_as_json
 def unpin(as_json: bool) -> None:
     """Give the choice back to the policy."""
@@ -237,6 +358,7 @@ def unpin(as_json: bool) -> None:
 
 
 @click.command()
+@_anywhere
 @_as_json
 def hold(as_json: bool) -> None:
     """Roll nothing until `hourcast release`."""
@@ -247,6 +369,7 @@ def hold(as_json: bool) -> None:
 
 
 @click.command()
+@_anywhere
 @click.option(
     "--version", "version", type=click.IntRange(min=1), help="take this version out of quarantine instead"
 )
@@ -271,6 +394,7 @@ def release(version: int | None, as_json: bool) -> None:
 
 
 @click.command()
+@_anywhere
 @_as_json
 def undo(as_json: bool) -> None:
     """Take the served version back: it goes into quarantine, and the best of the others is served."""
@@ -293,3 +417,23 @@ def undo(as_json: bool) -> None:
             f"version {served} is undone and in quarantine; `hourcast release --version {served}` would let it back",
             undone=served,
         )
+
+
+@click.command()
+@click.option("--api", required=True, metavar="URL", help="address of the API")
+@click.option("--viz", required=True, metavar="URL", help="address of the dashboard")
+@click.option("--mlflow", required=True, metavar="URL", help="address of MLflow")
+@click.option(
+    "--wait",
+    "wait_s",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(0, 3600),
+    help="seconds to wait at most",
+)
+def smoke(api: str, viz: str, mlflow: str, wait_s: float) -> None:
+    """Ask the API, the dashboard and MLflow once each; the first that does not answer well ends it with 1."""
+    from hourcast_controller.smoke import check
+
+    for line in check(api, viz, mlflow, wait_s=wait_s):
+        click.echo(line)

@@ -8,7 +8,7 @@ from hourcast.clock import Clock
 from hourcast.errors import UnavailableError
 from hourcast.store import Event, Store
 
-__all__ = ["Journal", "quarantine_of"]
+__all__ = ["Journal", "noted", "quarantine_of", "released_of"]
 
 _BUFFER = 1000
 
@@ -24,6 +24,25 @@ def quarantine_of(events: Sequence[Event]) -> dict[int, tuple[str, str]]:
         elif event.kind == "unquarantined":
             found[event.version] = None
     return {version: value for version, value in found.items() if value is not None}
+
+
+def released_of(events: Sequence[Event]) -> dict[int, datetime]:
+    """Version to the moment (by the wall) when it last left quarantine; `events` are the newest first."""
+    found: dict[int, datetime] = {}
+    for event in events:
+        if event.kind == "unquarantined" and event.version is not None:
+            found.setdefault(event.version, event.wall_at)
+    return found
+
+
+def noted(events: Sequence[Event]) -> tuple[int | None, bool]:
+    """Pin and hold as they were last written down; `events` are the newest first."""
+    pin = next((e for e in events if e.kind in ("pinned", "unpinned")), None)
+    hold = next((e for e in events if e.kind in ("held", "released")), None)
+    return (
+        pin.version if pin is not None and pin.kind == "pinned" else None,
+        hold is not None and hold.kind == "held",
+    )
 
 
 class Journal:
@@ -54,7 +73,7 @@ class Journal:
         self.flush()
 
     def flush(self) -> None:
-        """Write what waits; what cannot be written goes on waiting."""
+        """Write what waits, in order; what cannot be written goes on waiting."""
         while self._waiting:
             try:
                 self._store.add_event(self._waiting[0])

@@ -2,21 +2,30 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from hourcast.bucket import Bucket, aliases_key, manifest_key
-from hourcast.contracts import AliasIndex
+from hourcast.contracts import HOLD_ANNOTATION, PIN_ANNOTATION, AliasIndex
 from hourcast.errors import HourcastError, UnavailableError
-from hourcast.store import Store
-from hourcast_controller.journal import Journal, quarantine_of
+from hourcast.store import Event, Store
+from hourcast_controller.journal import Journal, noted, quarantine_of, released_of
+from hourcast_controller.lease import Alone, Leadership
+from hourcast_controller.metrics import Metrics
 from hourcast_controller.plan import (
     Action,
+    NoteHold,
+    NotePin,
     NoteRolled,
     Observed,
     Package,
     Quarantine,
     RefreshIndex,
+    Restore,
     Roll,
     Wait,
     plan,
@@ -25,10 +34,18 @@ from hourcast_controller.policy import ignored
 from hourcast_controller.registry import Registry
 from hourcast_controller.rollout import RolloutTarget
 from hourcast_controller.settings import ControllerSettings
+from hourcast_controller.summary import summary
 
 __all__ = ["Controller"]
 
 _LOG = logging.getLogger("hourcast.controller")
+_SOON_S = 0.2
+_FOLLOWER_LOOKS_S = 10.0
+_SETTLED_S = 3.0
+_EVENTS = 5000
+_BUSY_FOR_S = 120.0
+_BEAT_S = 10.0
+_INDEX_AGAIN_S, _INDEX_LONGEST_S = 10.0, 300.0
 T = TypeVar("T")
 
 
@@ -43,74 +60,204 @@ class Controller:
         store: Store,
         target: RolloutTarget,
         journal: Journal,
+        leadership: Leadership | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._settings, self._registry, self._bucket = settings, registry, bucket
         self._store, self._target, self._journal = store, target, journal
+        self._leadership: Leadership = leadership or Alone()
+        self._metrics = metrics or Metrics()
         self._wake = threading.Event()
         self._stop = False
         self._told: dict[str, str] = {}
+        self._events: list[Event] = []
+        self._differs_since_s: float | None = None
+        self._packaging_since_s: dict[int, float] = {}
+        self._rolling_since_s: dict[int, float] = {}
+        self._busy_since_s: float | None = None
+        self._indexed: dict[str, int] = {}
+        self._index_tries, self._index_due_s = 0, 0.0
+        self._pool = ThreadPoolExecutor(6, "observe")
 
     def hint(self) -> None:
         """Look at once."""
         self._wake.set()
 
     def stop(self) -> None:
-        """End after the present turn."""
+        """End after the present action."""
         self._stop = True
         self._wake.set()
 
     def run(self) -> None:
         """Turn until stopped."""
-        while not self._stop:
-            try:
-                acted = self.turn()
-            except HourcastError as error:
-                self._tell("turn", str(error))
-                acted = False
-            # After an action the truth has changed: look again soon.
-            self._wake.wait(
-                min(0.2, self._settings.controller_interval_s)
-                if acted
-                else self._settings.controller_interval_s
-            )
-            self._wake.clear()
+        try:
+            while not self._stop:
+                self._wake.clear()
+                self._pause(self._turn_or_follow())
+        finally:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _pause(self, pause_s: float) -> None:
+        """Wait for the next turn or a hint, and say meanwhile that nothing hangs."""
+        end_s = time.monotonic() + pause_s
+        while not self._wake.wait(max(0.0, min(_BEAT_S, end_s - time.monotonic()))):
+            self._metrics.beat()
+            if time.monotonic() >= end_s:
+                return
+
+    def _turn_or_follow(self) -> float:
+        """One turn, or a follower's look; how long to wait afterwards."""
+        interval_s = self._settings.controller_interval_s
+        started_s = time.monotonic()
+        pause_s = interval_s
+        leads = self._leadership.held()
+        self._metrics.leader.set(int(leads))
+        try:
+            if not leads:
+                # Everything is opened and read now and then, so that taking over costs nothing.
+                self.observe()
+                pause_s = max(interval_s, _FOLLOWER_LOOKS_S)
+            elif self._still_busy(self.turn()):
+                # After an action, and amid a roll, the truth changes: look again soon.
+                pause_s = min(_SOON_S, interval_s)
+        except HourcastError as error:
+            self._tell("turn", str(error))
+        self._metrics.turns.inc()
+        self._metrics.turn_seconds.observe(time.monotonic() - started_s)
+        self._metrics.beat()
+        return pause_s
+
+    def _still_busy(self, busy: bool) -> bool:
+        """Whether to look closely; not at a roll that waits for hours."""
+        now_s = time.monotonic()
+        if not busy:
+            self._busy_since_s = None
+        elif self._busy_since_s is None:
+            self._busy_since_s = now_s
+        return busy and now_s - (self._busy_since_s or now_s) < _BUSY_FOR_S
 
     def turn(self) -> bool:
-        """Observe, plan and act once; True when something was done."""
+        """Observe, plan and act once; True when something was done or is under way."""
         self._journal.flush()
         observed = self.observe()
-        acted = False
-        for action in plan(observed):
+        actions = [action for action in plan(observed) if not self._in_vain(action, observed)]
+        busy = observed.deployment is not None and observed.deployment.rolling
+        busy = busy or any(job.state == "running" for job in (observed.jobs or {}).values())
+        self._tell_or_forget("wait", "; ".join(a.reason for a in actions if isinstance(a, Wait)))
+        for action in actions:
             if isinstance(action, Wait):
-                self._tell("wait", action.reason)
                 continue
+            if self._stop or not self._leadership.held():
+                return busy
             self._act(action, observed)
-            acted = True
-        return acted
+            self._metrics.actions.labels(type(action).__name__).inc()
+            busy = True
+        self._explain(observed, actions)
+        return busy
+
+    def _in_vain(self, action: Action, observed: Observed) -> bool:
+        """Whether the index was just written for these very aliases and lacks some still.
+
+        The packager leaves out an alias whose version lacks its tags; writing again at once would not help.
+        """
+        if not isinstance(action, RefreshIndex) or observed.registry is None:
+            return False
+        now_s, aliases = time.monotonic(), dict(observed.registry.aliases)
+        if aliases != self._indexed:
+            self._indexed, self._index_tries = aliases, 0
+        elif now_s < self._index_due_s:
+            return True
+        self._index_due_s = now_s + min(_INDEX_LONGEST_S, _INDEX_AGAIN_S * 2**self._index_tries)
+        self._index_tries = min(self._index_tries + 1, 10)
+        return False
+
+    def _explain(self, observed: Observed, actions: list[Action]) -> None:
+        changed = any(not isinstance(action, Wait) for action in actions)
+        if observed.deployment is not None and not changed and self._leadership.held():
+            try:
+                self._target.explain(*summary(observed.deployment, actions, self._events))
+            except UnavailableError as error:
+                self._tell("explain", str(error))
 
     # -- observing ------------------------------------------------------------------------------
 
     def observe(self) -> Observed:
-        """Read everything; None where a read failed."""
-        registry = self._try("registry", self._registry.read)
+        """Read everything, side by side; None where a read failed."""
+        begun_registry = self._pool.submit(self._registry.read)
+        begun_events = self._pool.submit(self._read_events)
+        begun_bucket = self._pool.submit(lambda: (self._packaged(), self._index()))
+        begun_deployment = self._pool.submit(self._target.observe)
+        jobs = self._try("jobs", self._target.jobs)
+        registry = self._try("registry", begun_registry.result)
+        events = self._try("store", begun_events.result)
+        packaged, index = self._try("bucket", begun_bucket.result) or (None, None)
+        deployment = self._try("target", begun_deployment.result)
         if registry is not None:
             for alias, reason in ignored(registry.aliases).items():
                 self._tell(f"alias {alias}", f"alias {alias!r} is ignored: {reason}")
-        events = self._try("store", lambda: self._store.events(self._settings.model_name, limit=5000))
         if not self._journal.settled:
             events = None
-        rolled = next((e.version for e in events or [] if e.kind == "rolled"), None)
-        return Observed(
+        rolled = next((e for e in events or [] if e.kind == "rolled"), None)
+        observed = Observed(
             registry=registry,
-            packaged=self._try("bucket", self._packaged),
-            index=self._try("index", self._index),
-            deployment=self._try("node", self._target.observe),
-            jobs=self._try("jobs", self._target.jobs),
+            packaged=packaged,
+            index=index,
+            deployment=deployment,
+            jobs=jobs,
             quarantine=None if events is None else {v: run for v, (run, _) in quarantine_of(events).items()},
-            last_rolled=rolled,
+            last_rolled=rolled.version if rolled else None,
+            last_alias=rolled.alias if rolled else None,
             policy=self._settings.policy,
             package_backtests=self._settings.package_backtests,
+            released=released_of(events or []),
         )
+        if events is not None:
+            pin, hold = noted(events)
+            observed = replace(observed, noted_pin=pin, noted_hold=hold)
+        observed = replace(observed, settled=events is not None and self._settled(observed))
+        self._measure(observed)
+        return observed
+
+    def _read_events(self) -> list[Event]:
+        """The journal, read anew only when it has grown."""
+        model = self._settings.model_name
+        newest = self._store.events(model, limit=1)
+        if not newest:
+            self._events = []
+        elif not self._events or self._events[0].id != newest[0].id:
+            self._events = self._store.events(model, limit=_EVENTS)
+        return self._events
+
+    def _settled(self, observed: Observed) -> bool:
+        """Whether pin or hold have differed from the journal for longer than a command takes to write its event."""
+        deployment = observed.deployment
+        if deployment is None or (deployment.pin, deployment.hold) == (
+            observed.noted_pin,
+            observed.noted_hold,
+        ):
+            self._differs_since_s = None
+            return False
+        now_s = time.monotonic()
+        if self._differs_since_s is None:
+            self._differs_since_s = now_s
+        return now_s - self._differs_since_s >= _SETTLED_S
+
+    def _measure(self, observed: Observed) -> None:
+        for name, value in (
+            ("registry", observed.registry),
+            ("bucket", observed.packaged),
+            ("store", observed.quarantine),
+            ("target", observed.deployment),
+        ):
+            self._metrics.up.labels(name).set(int(value is not None))
+        if observed.deployment is not None:
+            self._metrics.desired.set(observed.deployment.desired_version or 0)
+            self._metrics.serving.set(observed.deployment.serving_version or 0)
+            self._metrics.rolling.set(int(observed.deployment.rolling))
+        if observed.quarantine is not None:
+            self._metrics.quarantined.set(len(observed.quarantine))
+        for version in [v for v in self._packaging_since_s if v in (observed.packaged or ())]:
+            self._metrics.package_seconds.observe(time.monotonic() - self._packaging_since_s.pop(version))
 
     def _try(self, name: str, read: Callable[[], T]) -> T | None:
         try:
@@ -126,7 +273,9 @@ class Controller:
         prefix = manifest_key(self._settings.model_name, 0).removesuffix("0.json")
         names = (key.removeprefix(prefix) for key in self._bucket.keys(prefix))
         return frozenset(
-            int(name.removesuffix(".json")) for name in names if name.removesuffix(".json").isdigit()
+            int(name.removesuffix(".json"))
+            for name in names
+            if name.endswith(".json") and name.removesuffix(".json").isdigit()
         )
 
     def _index(self) -> dict[str, int]:
@@ -145,6 +294,12 @@ class Controller:
             _LOG.warning("%s", sentence)
             self._told[name] = sentence
 
+    def _tell_or_forget(self, name: str, sentence: str) -> None:
+        if sentence:
+            self._tell(name, sentence)
+        else:
+            self._told.pop(name, None)
+
     # -- acting ---------------------------------------------------------------------------------
 
     def _act(self, action: Action, observed: Observed) -> None:
@@ -152,30 +307,82 @@ class Controller:
             case Package(version, reason):
                 _LOG.info("packaging version %d: %s", version, reason)
                 self._target.start_job(f"package-{version}", version)
+                self._packaging_since_s.setdefault(version, time.monotonic())
             case RefreshIndex(reason):
                 _LOG.info("writing the alias index: %s", reason)
                 self._target.start_job("index", None)
             case Roll(version, alias, reason):
-                _LOG.info("rolling to version %d (alias %s): %s", version, alias, reason)
-                before = observed.deployment
-                self._journal.write(
-                    "roll_started", version, alias, reason,
-                    {
-                        "from_version": before.serving_version if before else None,
-                        "aliases": dict(observed.registry.aliases) if observed.registry else {},
-                    },
-                )  # fmt: skip
-                self._target.roll(version, alias)
+                self._roll(version, alias, reason, observed)
             case Quarantine(version, run_id, reason):
                 _LOG.warning("version %d is quarantined: %s", version, reason)
-                self._journal.write("quarantined", version, None, reason, {"run_id": run_id})
+                self._note("quarantined", version, None, reason, {"run_id": run_id})
             case NoteRolled(version, alias):
                 reason = self._why(version)
                 _LOG.info("version %d (alias %s) is served: %s", version, alias, reason)
-                self._journal.write("rolled", version, alias, reason)
+                self._note("rolled", version, alias, reason)
+            case Restore(pin, hold, reason):
+                self._restore(pin, hold, reason)
+            case NotePin(pin, before):
+                if pin is not None:
+                    self._note("pinned", pin, None, "set on the Deployment")
+                else:
+                    self._note("unpinned", before, None, "removed on the Deployment")
+            case NoteHold(hold):
+                words = "set on the Deployment" if hold else "removed on the Deployment"
+                self._note("held" if hold else "released", None, None, words)
             case Wait():
                 pass
 
+    def _note(
+        self,
+        kind: str,
+        version: int | None,
+        alias: str | None,
+        reason: str,
+        evidence: dict[str, object] | None = None,
+    ) -> None:
+        self._journal.write(kind, version, alias, reason, evidence)
+        self._target.tell(kind, version, reason)
+
+    def _roll(self, version: int, alias: str, reason: str, observed: Observed) -> None:
+        _LOG.info("rolling to version %d (alias %s): %s", version, alias, reason)
+        before = observed.deployment
+        self._journal.write(
+            "roll_started", version, alias, reason,
+            {
+                "from_version": before.serving_version if before else None,
+                "aliases": dict(observed.registry.aliases) if observed.registry else {},
+            },
+        )  # fmt: skip
+        if not self._leadership.held():
+            return
+        self._rolling_since_s = {version: time.monotonic()}
+        self._target.roll(version, alias)
+        self._target.tell("roll_started", version, reason)
+
+    def _restore(self, pin: int | None, hold: bool, reason: str) -> None:
+        values: dict[str, str | None] = {}
+        if pin is not None:
+            values[PIN_ANNOTATION] = str(pin)
+        if hold:
+            values[HOLD_ANNOTATION] = "true"
+        words = " and ".join(
+            ([f"the pin to version {pin}"] if pin is not None else []) + (["the hold"] if hold else [])
+        )
+        _LOG.info("%s is set again: %s", words, reason)
+        self._target.annotate(values)
+        self._target.tell("restored", pin, f"{words}: {reason}")
+
     def _why(self, version: int) -> str:
-        started = self._store.events(self._settings.model_name, kind="roll_started", limit=50)
-        return next((e.reason for e in started if e.version == version), "it was found serving")
+        started = next((e for e in self._events if e.kind == "roll_started" and e.version == version), None)
+        if started is None:
+            return "it was found serving"
+        since_s = self._rolling_since_s.pop(version, None)
+        # One that took over knows the start from the journal alone.
+        took_s = (
+            (datetime.now(UTC) - started.wall_at).total_seconds()
+            if since_s is None
+            else time.monotonic() - since_s
+        )
+        self._metrics.roll_seconds.observe(max(0.0, took_s))
+        return started.reason

@@ -1,37 +1,47 @@
 """What to do next. Pure: `plan(observed)` reads the whole truth and says what to do; doing it again is harmless.
 
-Rules, in this order: never act on a partial read; pin and hold win over the policy; a quarantined version is not
-tried again until it changes; never downgrade, unless pinned or because what is served was quarantined (undone);
-a roll that is under way ends before another begins; what dashboards may ask for is packaged after what is served.
+Rules, in this order: never act on a partial read, nor on a registry that has lost all its aliases; a Deployment that
+was made anew gets back what was served, pinned and held before; pin and hold win over the policy; a quarantined
+version is not tried again until it changes; never downgrade, unless pinned or because what is served was quarantined
+(undone); a version that has served is not blamed when its pods fail later; a roll that is under way ends before another
+begins; what will be asked for is packaged after what is served, as soon as it is registered.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Literal
 
-from hourcast.contracts import CHAMPION, alias_kind
+from hourcast.contracts import alias_kind
 from hourcast_controller.policy import Candidate, PolicyName, RegistryState, candidates, named, rank
 
 __all__ = [
     "Action",
     "Deployment",
     "Job",
+    "NoteHold",
+    "NotePin",
     "NoteRolled",
     "Observed",
     "Package",
     "Quarantine",
     "RefreshIndex",
+    "Restore",
     "Roll",
     "Wait",
     "plan",
 ]
 
 _CORRUPT, _REFUSED = 4, 6
+_JOBS_AT_ONCE = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What serves now and what should; versions are None where nothing is served or asked for."""
+    """What serves now and what should; versions are None where nothing is served or asked for.
+
+    `fault` says what a failure speaks against: the version itself, or the place where it runs.
+    """
 
     desired_version: int | None = None
     desired_alias: str | None = None
@@ -40,6 +50,7 @@ class Deployment:
     rolling: bool = False
     failed_version: int | None = None
     failure: str | None = None
+    fault: Literal["version", "place"] | None = None
     pin: int | None = None
     hold: bool = False
 
@@ -52,6 +63,7 @@ class Job:
     exit_code: int | None = None
     message: str = ""
     retry_due: bool = True
+    ended_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +71,10 @@ class Observed:
     """Everything that a decision needs; None where a read failed.
 
     `quarantine` maps a version to the run that was quarantined: another run under that number is another version.
-    `index` is the alias index in the bucket; `last_rolled` the version of the newest `rolled` event.
+    `index` is the alias index in the bucket. From the journal: `last_rolled` and its alias are of the newest `rolled`
+    event, `noted_pin` and `noted_hold` what was last written down of them, `released` when a version last left
+    quarantine. `settled` is True when pin and hold of the Deployment have differed from these for a while, so that
+    it is not a command of ours that is about to write its event.
     """
 
     registry: RegistryState | None
@@ -71,6 +86,11 @@ class Observed:
     last_rolled: int | None = None
     policy: PolicyName = "newest"
     package_backtests: bool = True
+    last_alias: str | None = None
+    noted_pin: int | None = None
+    noted_hold: bool = False
+    settled: bool = False
+    released: Mapping[int, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +135,39 @@ class NoteRolled:
 
 
 @dataclass(frozen=True, slots=True)
+class Restore:
+    """Set pin and hold again on a Deployment that was made anew."""
+
+    pin: int | None
+    hold: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotePin:
+    """Someone has set (or, with None, removed) the pin on the Deployment itself: write it down."""
+
+    pin: int | None
+    before: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class NoteHold:
+    """Someone has set or removed the hold on the Deployment itself: write it down."""
+
+    hold: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Nothing can be done now, and why."""
 
     reason: str
 
 
-Action = Package | RefreshIndex | Roll | Quarantine | NoteRolled | Wait
+Action = (
+    Package | RefreshIndex | Roll | Quarantine | NoteRolled | Restore | NotePin | NoteHold | Wait
+)  # fmt: skip
 
 
 def plan(observed: Observed) -> list[Action]:
@@ -147,24 +193,55 @@ def plan(observed: Observed) -> list[Action]:
     assert jobs is not None
     assert quarantine is not None
 
+    if not registry.aliases and (deployment.desired_version is not None or observed.index):
+        shown = f"while version {deployment.desired_version} is served" if deployment.desired_version else ""
+        shown = shown or "while the index in the bucket has some"
+        return [
+            Wait(
+                f"the registry shows no alias at all, {shown}; that is taken for an outage and nothing is changed"
+            )
+        ]
+
     out: list[Action] = []
     serving = deployment.serving_version
-    if serving is not None and serving != observed.last_rolled and not deployment.rolling:
+    if serving not in (None, observed.last_rolled, deployment.failed_version) and not deployment.rolling:
+        assert serving is not None
         out.append(NoteRolled(serving, deployment.serving_alias))
-    newly = _failures(registry, deployment, jobs, quarantine)
+    newly, excused = _failures(observed, registry, deployment, jobs, quarantine)
     out += newly
     bad = {version for version, run in quarantine.items() if _same_run(registry, version, run)}
     bad |= {action.version for action in newly}
 
-    index_wanted = {a: v for a, v in registry.aliases.items() if alias_kind(a) != "unknown"}
-    busy = any(job.state == "running" for job in jobs.values())
-    target, why = _target(registry, deployment, bad, observed.policy)
-    if target is not None and target.version not in packaged and not busy:
+    anew = deployment.desired_version is None and observed.last_rolled is not None
+    if anew:
+        out += _restored(observed, deployment)
+        deployment = replace(
+            deployment,
+            pin=deployment.pin if deployment.pin is not None else observed.noted_pin,
+            hold=deployment.hold or observed.noted_hold,
+        )
+    elif observed.settled:
+        out += _set_by_hand(observed, deployment)
+
+    running = [name for name, job in jobs.items() if job.state == "running"]
+    target, why = (_served_before(observed, registry, bad) if anew and deployment.pin is None else None), ""
+    if target is not None:
+        why = "it was served before the Deployment was made anew"
+    else:
+        target, why = _target(registry, deployment, bad, observed.policy)
+    moving = deployment.rolling
+    if excused is not None:
+        out.append(Wait(excused))
+        # Another version would meet the same trouble, and be blamed for it; a person may still insist.
+        if serving is not None and deployment.pin is None:
+            target = None
+    if target is not None and target.version not in packaged:
         job = jobs.get(f"package-{target.version}")
-        if job is None or job.state != "failed" or job.retry_due:
+        due = job is None or (job.state == "failed" and job.retry_due) or job.state == "succeeded"
+        if due and len(running) < _JOBS_AT_ONCE:
             out.append(Package(target.version, why))
-            busy = True
-    elif target is not None and target.version in packaged and target.version != deployment.desired_version:
+            running.append(f"package-{target.version}")
+    elif target is not None and target.version != deployment.desired_version:
         if deployment.rolling:
             out.append(
                 Wait(
@@ -173,15 +250,44 @@ def plan(observed: Observed) -> list[Action]:
             )
         else:
             out.append(Roll(target.version, target.alias, why))
-    if dict(observed.index or {}) != index_wanted and not busy:
+        # New servers need the machine more than packages that nobody waits for.
+        moving = True
+    if moving or running:
+        return out
+    index_wanted = {a: v for a, v in registry.aliases.items() if alias_kind(a) != "unknown"}
+    if observed.index is not None and dict(observed.index) != index_wanted:
         job = jobs.get("index")
         # A back-test sets an alias a second: they are written together.
         if job is None or job.retry_due:
-            out.append(RefreshIndex("the registry's aliases have changed"))
-            busy = True
-    if not busy:
-        out += _others(observed, registry, packaged, jobs, bad)
+            return [*out, RefreshIndex("the registry's aliases have changed")]
+    return out + _others(observed, registry, packaged, jobs, bad)
+
+
+def _restored(observed: Observed, deployment: Deployment) -> list[Action]:
+    """Pin and hold as they were last written down, where the new Deployment lacks them."""
+    pin = observed.noted_pin if deployment.pin is None else None
+    hold = observed.noted_hold and not deployment.hold
+    if pin is None and not hold:
+        return []
+    return [Restore(pin, hold, "it was set before the Deployment was made anew")]
+
+
+def _set_by_hand(observed: Observed, deployment: Deployment) -> list[Action]:
+    out: list[Action] = []
+    if deployment.pin != observed.noted_pin:
+        out.append(NotePin(deployment.pin, observed.noted_pin))
+    if deployment.hold != observed.noted_hold:
+        out.append(NoteHold(deployment.hold))
     return out
+
+
+def _served_before(observed: Observed, registry: RegistryState, bad: set[int]) -> Candidate | None:
+    """What the journal says was served last, if it still may be."""
+    version = observed.last_rolled
+    facts = registry.versions.get(version) if version is not None else None
+    if version is None or version in bad or facts is None or facts.gate != "passed":
+        return None
+    return Candidate(version, observed.last_alias or str(version), facts.run_id)
 
 
 def _same_run(registry: RegistryState, version: int, run_id: str) -> bool:
@@ -190,23 +296,39 @@ def _same_run(registry: RegistryState, version: int, run_id: str) -> bool:
 
 
 def _failures(
-    registry: RegistryState, deployment: Deployment, jobs: Mapping[str, Job], quarantine: Mapping[int, str]
-) -> list[Quarantine]:
-    """Versions whose package or rollout has failed and that are not in quarantine yet."""
+    observed: Observed,
+    registry: RegistryState,
+    deployment: Deployment,
+    jobs: Mapping[str, Job],
+    quarantine: Mapping[int, str],
+) -> tuple[list[Quarantine], str | None]:
+    """Versions whose package or rollout has failed and that are not in quarantine yet; and a failure that is excused."""
     found: dict[int, str] = {}
     for name, job in jobs.items():
         number = name.removeprefix("package-")
         if job.state == "failed" and job.exit_code in (_CORRUPT, _REFUSED) and number.isdigit():
-            found[int(number)] = f"packaging failed: {job.message}"
-    if deployment.failed_version is not None:
-        found[deployment.failed_version] = f"rollout failed: {deployment.failure or 'no reason given'}"
+            released = observed.released.get(int(number))
+            if released is None or job.ended_at is None or job.ended_at > released:
+                found[int(number)] = f"packaging failed: {job.message}"
+    excused = None
+    failed = deployment.failed_version
+    if failed is not None:
+        why = deployment.failure or "no reason given"
+        # What has served well is not to blame for an image, a node or a setting that came later.
+        broken = deployment.serving_version is None and deployment.fault == "version"
+        if failed == observed.last_rolled and not broken:
+            excused = (
+                f"version {failed} has served before and stays, but its new servers do not get ready: {why}"
+            )
+        else:
+            found[failed] = f"rollout failed: {why}"
     out = []
     for version, reason in sorted(found.items()):
         facts = registry.versions.get(version)
         run_id = facts.run_id if facts else ""
         if quarantine.get(version) != run_id:
             out.append(Quarantine(version, run_id, reason))
-    return out
+    return out, excused
 
 
 def _target(
@@ -252,19 +374,27 @@ def _others(
     jobs: Mapping[str, Job],
     bad: set[int],
 ) -> list[Action]:
-    """Package one more version that an alias names, so that it can be asked for."""
-    kinds = {"date", "champion"} | ({"backtest"} if observed.package_backtests else set())
-    names = sorted(
-        (a for a in registry.aliases if alias_kind(a) in kinds),
-        key=lambda a: (a == CHAMPION or alias_kind(a) == "date", a),
-        reverse=True,
-    )
-    for alias in names:
-        version = registry.aliases[alias]
-        job = jobs.get(f"package-{version}")
-        facts = registry.versions.get(version)
-        if version in packaged or version in bad or facts is None or facts.gate != "passed":
+    """Package one more version: the newest that has passed its gate, then what aliases name, back-tests last."""
+    back: dict[int, str] = {}
+    front: dict[int, str] = {}
+    for alias, version in registry.aliases.items():
+        kind = alias_kind(alias)
+        if kind != "unknown":
+            (back if kind == "backtest" else front).setdefault(version, alias)
+    newest_named = max(front, default=0)
+    wanted: list[tuple[int, int, str]] = []
+    for version, facts in registry.versions.items():
+        if version in packaged or version in bad or facts.gate != "passed":
             continue
+        if version in front:
+            wanted.append((1, version, f"alias {front[version]} may be asked for"))
+        elif version in back or facts.stage == "backtest":
+            if observed.package_backtests and version in back:
+                wanted.append((2, version, f"alias {back[version]} may be asked for"))
+        elif version > newest_named:
+            wanted.append((0, version, "it has passed its gate and may get its alias any moment"))
+    for _, version, reason in sorted(wanted, key=lambda w: (w[0], -w[1])):
+        job = jobs.get(f"package-{version}")
         if job is None or job.state == "succeeded" or job.retry_due:
-            return [Package(version, f"alias {alias} may be asked for")]
+            return [Package(version, reason)]
     return []

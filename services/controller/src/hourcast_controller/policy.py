@@ -33,11 +33,12 @@ class VersionFacts:
     kind: str
     gate: str
     decided_at: datetime | None = None
+    stage: str = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryState:
-    """Aliases and the versions that they point to, read in one go."""
+    """Aliases, the versions that they point to, and the newest versions besides."""
 
     aliases: Mapping[str, int]
     versions: Mapping[int, VersionFacts]

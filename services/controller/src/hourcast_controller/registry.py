@@ -1,8 +1,9 @@
 """MLflow's registry, read only, over its REST interface.
 
-Two calls are all that is needed, so the client library with its two seconds of import is left to those who write.
+Three calls are all that is needed, so the client library with its two seconds of import is left to those who write.
 """
 
+import time
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +15,9 @@ from hourcast_controller.policy import RegistryState, VersionFacts
 
 __all__ = ["Registry"]
 
+_NEWEST, _ALL_NEWEST = 20, 200
+_ALL_EVERY_S = 60.0
+
 
 class Registry:
     """Reads aliases and versions of one model. Close it when done."""
@@ -22,6 +26,8 @@ class Registry:
         self._url, self._model = url.rstrip("/"), model
         self._client = httpx.Client(timeout=timeout_s, trust_env=False)
         self._facts: dict[int, VersionFacts] = {}
+        self._newest: dict[int, VersionFacts] = {}
+        self._all_read_s: float | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -52,7 +58,7 @@ class Registry:
         return body
 
     def read(self) -> RegistryState:
-        """Aliases and the versions behind them; empty when there is no model yet.
+        """Aliases, the versions behind them and the newest 200 besides; empty when there is no model yet.
 
         Raises:
             UnavailableError: when any part of the answer is missing.
@@ -62,7 +68,35 @@ class Registry:
             return RegistryState({}, {})
         listed = body["registered_model"].get("aliases", [])
         aliases = {item["alias"]: int(item["version"]) for item in listed}
-        return RegistryState(aliases, {v: self.version(v) for v in sorted(set(aliases.values()))})
+        versions = dict(self._read_newest())
+        for number in sorted(set(aliases.values()) - set(versions)):
+            versions[number] = self.version(number)
+        return RegistryState(aliases, versions)
+
+    def _read_newest(self) -> dict[int, VersionFacts]:
+        """The newest versions: twenty at each look, all 200 once a minute, which is when deleted ones are noticed."""
+        now_s = time.monotonic()
+        everything = self._all_read_s is None or now_s - self._all_read_s >= _ALL_EVERY_S
+        body = self._get(
+            "model-versions/search",
+            filter=f"name='{self._model}'",
+            max_results=str(_ALL_NEWEST if everything else _NEWEST),
+            order_by="version_number DESC",
+        )
+        found = {}
+        for item in (body or {}).get("model_versions", []):
+            facts = _facts(item)
+            found[facts.version] = facts
+            self._remember(facts)
+        if everything:
+            self._newest, self._all_read_s = found, now_s
+        else:
+            self._newest = {**self._newest, **found}
+        return self._newest
+
+    def _remember(self, facts: VersionFacts) -> None:
+        if facts.gate in ("passed", "failed"):
+            self._facts[facts.version] = facts
 
     def version(self, number: int) -> VersionFacts:
         """What the registry says about a version; remembered once its gate has decided."""
@@ -74,21 +108,24 @@ class Registry:
             raise UnavailableError(
                 f"version {number} of {self._model} vanished while the registry was read", 1
             )
-        item = body["model_version"]
-        tags = {tag["key"]: tag["value"] for tag in item.get("tags", [])}
-        decided = tags.get("decided_at")
-        facts = VersionFacts(
-            version=number,
-            run_id=item.get("run_id", ""),
-            kind=tags.get("kind", "unknown"),
-            gate=tags.get("gate", "unknown"),
-            decided_at=datetime.fromisoformat(decided) if decided else None,
-        )
-        if facts.gate in ("passed", "failed"):
-            self._facts[number] = facts
+        facts = _facts(body["model_version"])
+        self._remember(facts)
         return facts
 
     def numbers(self) -> list[int]:
         """Every version of the model."""
         body = self._get("model-versions/search", filter=f"name='{self._model}'", max_results="1000")
         return sorted(int(item["version"]) for item in (body or {}).get("model_versions", []))
+
+
+def _facts(item: dict[str, Any]) -> VersionFacts:
+    tags = {tag["key"]: tag["value"] for tag in item.get("tags", [])}
+    decided = tags.get("decided_at")
+    return VersionFacts(
+        version=int(item["version"]),
+        run_id=item.get("run_id", ""),
+        kind=tags.get("kind", "unknown"),
+        gate=tags.get("gate", "unknown"),
+        decided_at=datetime.fromisoformat(decided) if decided else None,
+        stage=tags.get("stage", "unknown"),
+    )

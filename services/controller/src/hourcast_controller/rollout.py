@@ -23,6 +23,14 @@ class RolloutTarget(Protocol):
         """Set annotations of the Deployment, None removing one."""
         ...
 
+    def explain(self, status: str, reason: str) -> None:
+        """Keep a sentence of what is served, and one of why, where people look."""
+        ...
+
+    def tell(self, kind: str, version: int | None, sentence: str) -> None:
+        """Say once that something has happened. Best effort: never raises `UnavailableError`."""
+        ...
+
     def jobs(self) -> Mapping[str, Job]:
         """Packaging jobs by name: `package-<version>` and `index`."""
         ...

@@ -10,10 +10,11 @@ import hmac
 import logging
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-__all__ = ["Webhook", "sign", "verify"]
+__all__ = ["Deliveries", "Webhook", "sign", "verify"]
 
 WEBHOOK_SIGNATURE_HEADER = "X-MLflow-Signature"
 WEBHOOK_TIMESTAMP_HEADER = "X-MLflow-Timestamp"
@@ -23,6 +24,7 @@ WEBHOOK_SIGNATURE_VERSION = "v1"
 _LOG = logging.getLogger(__name__)
 _MAX_AGE_S = 300
 _MAX_BODY = 1_000_000
+_MAX_REMEMBERED = 10_000
 
 
 def sign(secret: str, delivery_id: str, timestamp: str, body: bytes) -> str:
@@ -43,42 +45,92 @@ def verify(
     return None
 
 
-class Webhook:
-    """Listens, and calls `hint` for each genuine delivery."""
+class Deliveries:
+    """Which deliveries were heard, for as long as their timestamp would pass; the newest ten thousand at most."""
 
-    def __init__(self, host: str, port: int, secret: str, hint: Callable[[], None]) -> None:
+    def __init__(self) -> None:
+        self._heard: OrderedDict[str, float] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def first(self, delivery_id: str, now_s: float) -> bool:
+        """Remember a delivery; False when it was heard before."""
+        with self._lock:
+            # A timestamp may be as far ahead as behind, so a delivery can come again for twice that long.
+            while self._heard and now_s - next(iter(self._heard.values())) > 2 * _MAX_AGE_S:
+                self._heard.popitem(last=False)
+            if delivery_id in self._heard:
+                return False
+            self._heard[delivery_id] = now_s
+            if len(self._heard) > _MAX_REMEMBERED:
+                self._heard.popitem(last=False)
+            return True
+
+
+class Webhook:
+    """Listens, and calls `hint` for each genuine delivery.
+
+    `hear` shares a delivery with other controllers, and is False when one of them has heard it. `count` is told of
+    each outcome, `accepted` or `refused`.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        secret: str,
+        hint: Callable[[], None],
+        *,
+        hear: Callable[[str], bool] = lambda _id: True,
+        count: Callable[[str], None] = lambda _outcome: None,
+    ) -> None:
+        deliveries = Deliveries()
+
+        def refused(path: str, delivery_id: str, timestamp: str, signature: str, body: bytes) -> str | None:
+            if path != "/webhook":
+                return "the path is not /webhook"
+            now_s = time.time()
+            wrong = verify(secret, delivery_id, timestamp, signature, body, now_s)
+            if wrong is not None:
+                return wrong
+            if not deliveries.first(delivery_id, now_s) or not hear(delivery_id):
+                return "the delivery was heard before"
+            return None
+
         class Handler(BaseHTTPRequestHandler):
             timeout = 10
 
             def do_POST(self) -> None:  # the name that http.server calls
-                size = int(self.headers.get("Content-Length") or 0)
+                length = self.headers.get("Content-Length") or "0"
+                size = int(length) if length.isdigit() else 0
                 body = self.rfile.read(size) if 0 <= size <= _MAX_BODY else b""
-                wrong = (
-                    "the path is not /webhook"
-                    if self.path != "/webhook"
-                    else verify(
-                        secret,
-                        self.headers.get(WEBHOOK_DELIVERY_ID_HEADER, ""),
-                        self.headers.get(WEBHOOK_TIMESTAMP_HEADER, ""),
-                        self.headers.get(WEBHOOK_SIGNATURE_HEADER, ""),
-                        body,
-                        time.time(),
-                    )
+                wrong = refused(
+                    self.path,
+                    self.headers.get(WEBHOOK_DELIVERY_ID_HEADER, ""),
+                    self.headers.get(WEBHOOK_TIMESTAMP_HEADER, ""),
+                    self.headers.get(WEBHOOK_SIGNATURE_HEADER, ""),
+                    body,
                 )
+                count("accepted" if wrong is None else "refused")
                 if wrong is None:
                     hint()
                 else:
                     _LOG.warning("a webhook delivery was refused: %s", wrong)
+                answer = b"" if wrong is None else f"{wrong}\n".encode()
                 self.send_response(204 if wrong is None else 401)
-                self.send_header("Content-Length", "0")
+                if answer:
+                    self.send_header("Content-Type", "text/plain; charset=utf-8")
+                    self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
+                self.wfile.write(answer)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # as above
                 """Deliveries are not worth a line each."""
 
         self._server = ThreadingHTTPServer((host, port), Handler)
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, name="webhook", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="webhook", daemon=True
+        )
 
     @property
     def port(self) -> int:

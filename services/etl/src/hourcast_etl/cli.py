@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hourcast.contracts import parse_hour
-from hourcast.errors import HourcastError, RefusedError, UnavailableError
+from hourcast.errors import ConfigurationError, HourcastError, RefusedError, UnavailableError
+from hourcast.patience import keep_trying, stopping
 
 if TYPE_CHECKING:
     from hourcast.clock import Clock
@@ -27,6 +28,7 @@ __all__ = ["etl"]
 
 _LOG = logging.getLogger("hourcast.etl")
 _PARTIAL = 3
+_PAUSE_S = 5.0
 
 
 @click.group()
@@ -91,25 +93,56 @@ def _tell(report: "RunReport") -> None:
 @etl.command()
 @click.option("--watch", is_flag=True, help="stay, and fetch each new bar")
 @click.option("--symbol", "symbols", multiple=True, help="only this series (repeat for more)")
-def run(watch: bool, symbols: tuple[str, ...]) -> None:
+@click.option(
+    "--wait",
+    "wait_s",
+    default=0.0,
+    type=click.FloatRange(0, 86_400),
+    help="seconds to try again while the store or the sources do not answer",
+)
+def run(watch: bool, symbols: tuple[str, ...], wait_s: float) -> None:
     """Fetch what is new. Ends with 0 when all came, 3 when only part did (the reason is in `ingest_runs`)."""
     from hourcast_etl.engine import Engine
 
     settings, store, clock = _open()
     _known(settings, symbols)
     if watch:
+        if wait_s:
+            raise ConfigurationError("--wait and --watch exclude each other: a watch tries again by itself")
         _watch(settings, store, clock, symbols)
         return
-    store.upgrade()
-    with _progress() as progress:
-        report = Engine(settings, store, clock).run(symbols, progress=progress)
-    _tell(report)
-    if not report.complete:
-        from hourcast_etl.sources.catalogue import no_market_data
 
-        reason = no_market_data(report.reason) if settings.source == "live" else report.reason
-        click.echo(f"hourcast: the run is partial: {reason}", err=True)
+    stop = stopping()
+
+    def attempt() -> "RunReport":
+        store.upgrade()
+        with _progress() as progress:
+            report = Engine(settings, store, clock, stop).run(symbols, progress=progress)
+        _tell(report)
+        if not report.complete:
+            raise _PartialRunError(_why_partial(report, settings), report)
+        return report
+
+    try:
+        keep_trying(attempt, wait_s, stop, _PAUSE_S, lambda line: click.echo(line, err=True))
+    except _PartialRunError as partial:
+        click.echo(f"hourcast: {partial}", err=True)
         sys.exit(_PARTIAL)
+
+
+def _why_partial(report: "RunReport", settings: "EtlSettings") -> str:
+    from hourcast_etl.sources.catalogue import no_market_data
+
+    reason = no_market_data(report.reason) if settings.source == "live" else report.reason
+    return f"the run is partial: {reason}"
+
+
+class _PartialRunError(UnavailableError):
+    """What a run brought is stored; the rest may come with another one."""
+
+    def __init__(self, message: str, report: "RunReport") -> None:
+        super().__init__(message)
+        self.report = report
 
 
 def _known(settings: "EtlSettings", symbols: tuple[str, ...]) -> None:

@@ -29,7 +29,7 @@ from hourcast_trainer.registry import Registry
 from hourcast_trainer.settings import TrainerSettings
 from hourcast_trainer.training import read_bars
 
-__all__ = ["BacktestReport", "Week", "fit_week", "report", "run_backtest", "weeks"]
+__all__ = ["BacktestReport", "Week", "fit_week", "remaining", "report", "run_backtest", "weeks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,27 +147,51 @@ def run_backtest(
     end: datetime,
     every_days: int,
     jobs: int,
+    shard: tuple[int, int] | None = None,
 ) -> Iterator[tuple[Week, int, int]]:
-    """Do every week that is not done; yields (week, number done, number in all) as they become done."""
+    """Do every week that is not done; yields (week, number done, number in all) as they become done.
+
+    With `shard` (i, n) only the weeks whose place is i modulo n, and the numbers are of those.
+    """
     steps = weeks(start, end, every_days, settings)
+    if shard is not None:
+        steps = steps[shard[0] :: shard[1]]
     bars = read_bars(store, settings, end)
     registry.ready()
-    done = {
-        e.alias: e.figures.get("recipe")
-        for e in store.evaluations(settings.model_name, "backtest")
-        if e.alias is not None
-    }
-    recipes = {week.alias: _recipe(bars, settings, week) for week in steps}
-    todo = [week for week in steps if done.get(week.alias) != recipes[week.alias]]
+    with registry.answering():
+        registry.clear_interrupted()
+    recipes, todo = _todo(settings, store, bars, steps)
     number = len(steps) - len(todo)
     for week in steps:
         if week not in todo:
             yield week, number, len(steps)
             break
     for result in _fit_all(bars, settings, todo, jobs):
-        _save(settings, store, registry, bars, result, recipes[result.week.alias])
+        with registry.answering():
+            _save(settings, store, registry, bars, result, recipes[result.week.alias])
         number += 1
         yield result.week, number, len(steps)
+
+
+def remaining(
+    settings: TrainerSettings, store: Store, start: datetime, end: datetime, every_days: int
+) -> int:
+    """How many weeks of the span are not done with the present bars and settings."""
+    steps = weeks(start, end, every_days, settings)
+    return len(_todo(settings, store, read_bars(store, settings, end), steps)[1])
+
+
+def _todo(
+    settings: TrainerSettings, store: Store, bars: Mapping[str, Bars], steps: list[Week]
+) -> tuple[dict[str, str], list[Week]]:
+    """The recipe of each week by its alias, and the weeks that the store does not hold by it."""
+    done = {
+        e.alias: e.figures.get("recipe")
+        for e in store.evaluations(settings.model_name, "backtest")
+        if e.alias is not None
+    }
+    recipes = {week.alias: _recipe(bars, settings, week) for week in steps}
+    return recipes, [week for week in steps if done.get(week.alias) != recipes[week.alias]]
 
 
 def _save(

@@ -10,6 +10,7 @@ import click
 
 from hourcast.contracts import parse_hour
 from hourcast.errors import ConfigurationError, HourcastError, UnavailableError
+from hourcast.patience import keep_trying, stopping
 
 if TYPE_CHECKING:
     from hourcast.store import Store
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["backtest", "train"]
 
 _LOG = logging.getLogger("hourcast.trainer")
+_PAUSE_S = 5.0
 
 
 def _moment(_context: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
@@ -37,6 +39,17 @@ def _every(_context: click.Context, parameter: click.Parameter, value: str) -> i
     raise click.BadParameter(f"{value!r} is not a span; write it as 1w or 3d", param=parameter)
 
 
+def _shard(_context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    index, _, number = value.partition("/")
+    if index.isdigit() and number.isdigit() and int(index) < int(number):
+        return int(index), int(number)
+    raise click.BadParameter(
+        f"{value!r} is not a shard; write it as I/N with I from 0 to N-1, such as 0/4", param=parameter
+    )
+
+
 def _open() -> "tuple[TrainerSettings, Store]":
     from hourcast.store import open_store
     from hourcast_trainer.settings import TrainerSettings
@@ -45,6 +58,8 @@ def _open() -> "tuple[TrainerSettings, Store]":
     logging.getLogger().setLevel(settings.log_level)
     # MLflow tells at INFO what we tell better.
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    for name in ("urllib3", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     return settings, open_store(settings.resolved_database_url)
 
 
@@ -53,20 +68,37 @@ def _open() -> "tuple[TrainerSettings, Store]":
     "--as-of", callback=_moment, help="train as if it were this hour (default: now, by HOURCAST_CLOCK)"
 )
 @click.option("--watch", is_flag=True, help="stay, and train whenever it is due")
-def train(as_of: datetime | None, watch: bool) -> None:
+@click.option(
+    "--wait",
+    "wait_s",
+    default=0.0,
+    type=click.FloatRange(0, 86_400),
+    help="seconds to try again while bars, store or MLflow are not there",
+)
+def train(as_of: datetime | None, watch: bool, wait_s: float) -> None:
     """Train, check and register a version when one is due; ends with 0 also when nothing is due."""
     settings, store = _open()
     if watch:
         if as_of is not None:
             raise ConfigurationError("--as-of and --watch exclude each other: a watch follows HOURCAST_CLOCK")
+        if wait_s:
+            raise ConfigurationError("--wait and --watch exclude each other: a watch tries again by itself")
         _watch(settings, store)
         return
     from hourcast.clock import clock_from
     from hourcast_trainer.registry import Registry
-    from hourcast_trainer.training import train_once
+    from hourcast_trainer.training import Outcome, train_once
 
-    moment = as_of or clock_from(settings.clock, store.clock).now()
-    outcome = train_once(settings, store, Registry(settings), moment, click.echo)
+    clock = clock_from(settings.clock, store.clock)
+    registry: list[Registry] = []
+
+    def attempt() -> Outcome:
+        if not registry:
+            registry.append(Registry(settings))
+        # The clock is read anew: while it was waited, an hour may have passed.
+        return train_once(settings, store, registry[0], as_of or clock.now(), click.echo)
+
+    outcome = keep_trying(attempt, wait_s, stopping(), _PAUSE_S, lambda line: click.echo(line, err=True))
     click.echo(outcome.message)
 
 
@@ -116,14 +148,21 @@ def _watch(settings: "TrainerSettings", store: "Store") -> None:
     "--jobs", default=2, show_default=True, type=click.IntRange(1, 64), help="trainings side by side"
 )
 @click.option("--json", "as_json", is_flag=True, help="figures as JSON")
-def backtest(start: datetime, end: datetime, every_days: int, jobs: int, as_json: bool) -> None:
+@click.option(
+    "--shard",
+    callback=_shard,
+    help="do only each N-th week, beginning with the I-th: I/N, I from 0; shards run side by side",
+)
+def backtest(
+    start: datetime, end: datetime, every_days: int, jobs: int, as_json: bool, shard: tuple[int, int] | None
+) -> None:
     """Walk forward: train as production would have, week by week, and compare with "the price stays"."""
     import json
 
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from hourcast_trainer.backtest import report, run_backtest
+    from hourcast_trainer.backtest import remaining, report, run_backtest
     from hourcast_trainer.registry import Registry
 
     settings, store = _open()
@@ -132,12 +171,23 @@ def backtest(start: datetime, end: datetime, every_days: int, jobs: int, as_json
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
     )  # fmt: skip
-    with store.exclusive("backtest"), Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    stopping()
+    # One process for a shard at a time; shards do different weeks and need not know of each other.
+    name = "backtest" if shard is None else f"backtest-{shard[0]}-of-{shard[1]}"
+    with store.exclusive(name), Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("back-test", total=None)
         for week, done, total in run_backtest(
-            settings, store, Registry(settings), start, end, every_days, jobs
+            settings, store, Registry(settings, name), start, end, every_days, jobs, shard
         ):
             bar.update(task, completed=done, total=total, description=f"back-test {week.alias}")
+            if not bar.console.is_terminal:
+                _LOG.info("%s: %d of %d weeks", week.alias, done, total)
+    left = remaining(settings, store, start, end, every_days)
+    if shard is not None and left:
+        click.echo(
+            f"shard {shard[0]} of {shard[1]} is done; {left} weeks of other shards are left, and the last prints the report"
+        )
+        return
     result = report(store, settings, start, end, every_days)
     if as_json:
         both = {

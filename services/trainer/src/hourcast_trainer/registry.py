@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -26,6 +26,7 @@ __all__ = ["RegisteredVersion", "Registry"]
 _STAGE = "stage"
 _ALIAS_TAG = "alias"
 _ALIAS_SET = "alias_set"
+_HOLDER = "holder"
 # The forecaster runs on these alone; `hourcast` is installed from its source, in libs/hourcast.
 _REQUIREMENTS = [f"hourcast=={__version__}", "mlflow", "numpy", "onnxruntime", "pandas"]
 
@@ -45,12 +46,19 @@ class RegisteredVersion:
 
 
 class Registry:
-    """One registered model and its experiment."""
+    """One registered model and its experiment.
 
-    def __init__(self, settings: TrainerSettings) -> None:
+    `holder` is the exclusive name under which this process works: only what it left is ever cleared as interrupted,
+    because another holder's unfinished run may be at work.
+    """
+
+    def __init__(self, settings: TrainerSettings, holder: str = "train") -> None:
         # MLflow retries for minutes by default; a job that fails soon is tried again by its schedule.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+        # Artefacts go through MLflow, which alone has the bucket's keys, and not by signed addresses past it.
+        os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
+        os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "false")
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
         import mlflow
@@ -58,32 +66,46 @@ class Registry:
         self._mlflow = mlflow
         self._settings = settings
         self._name = settings.model_name
+        self._holder = holder
         mlflow.set_tracking_uri(settings.mlflow_url)
         mlflow.set_registry_uri(settings.mlflow_url)
         self._client = mlflow.MlflowClient(settings.mlflow_url, settings.mlflow_url)
         self._experiment_id: str | None = None
 
-    def ready(self) -> None:
-        """Make sure that the server answers and the model exists.
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[None]:
+        """Whatever fails at MLflow in here is told as what it is: a server that does not answer.
 
         Raises:
             UnavailableError: when MLflow does not answer.
         """
-        from mlflow.exceptions import MlflowException, RestException
+        from mlflow.exceptions import MlflowException
+        from requests import RequestException
 
         try:
+            yield
+        except (MlflowException, RequestException) as error:
+            raise UnavailableError(
+                f"MLflow at {self._settings.mlflow_url} does not answer ({str(error).splitlines()[0][:160]}); "
+                "check HOURCAST_MLFLOW_URL and that it runs",
+                retry_after_s=5,
+            ) from error
+
+    def ready(self) -> None:
+        """Make sure that the server answers and the model exists; others may do the same at this moment.
+
+        Raises:
+            UnavailableError: when MLflow does not answer.
+        """
+        from mlflow.exceptions import RestException
+
+        with self.answering():
             try:
                 self._client.create_registered_model(self._name)
             except RestException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
             self._experiment_id = self._mlflow.set_experiment(self._name).experiment_id
-        except MlflowException as error:
-            raise UnavailableError(
-                f"MLflow at {self._settings.mlflow_url} does not answer ({str(error).splitlines()[0][:160]}); "
-                "check HOURCAST_MLFLOW_URL and that it runs",
-                retry_after_s=5,
-            ) from error
 
     def versions(self) -> list[RegisteredVersion]:
         """Every version, oldest first."""
@@ -112,18 +134,37 @@ class Registry:
         return {alias: int(version) for alias, version in model.aliases.items()}
 
     def clear_interrupted(self) -> int:
-        """Close what a killed training left: its run, and its version if it has one. Returns how many runs."""
+        """Close what a killed holder of this name left: its run, and its version if it has one. How many runs."""
         assert self._experiment_id is not None
-        runs = self._client.search_runs(
-            [self._experiment_id], "attributes.status = 'RUNNING'", max_results=100
-        )
+        runs = [
+            run
+            for run in self._client.search_runs(
+                [self._experiment_id], "attributes.status = 'RUNNING'", max_results=1000
+            )
+            if self._is_ours(run.data.tags)
+        ]
         for run in runs:
             self._client.set_tag(run.info.run_id, "ended_by", "a later training: this one was interrupted")
             self._client.set_terminated(run.info.run_id, "KILLED")
         for version in self.versions():
-            if version.gate is None:
+            if version.gate is None and self._is_ours(self._run_tags(version.run_id)):
                 self._tag(version.version, {"gate": "failed", "gate_reason": "training was interrupted"})
         return len(runs)
+
+    def _is_ours(self, tags: Mapping[str, str]) -> bool:
+        return tags.get(_HOLDER, "train") == self._holder
+
+    def _run_tags(self, run_id: str) -> Mapping[str, str]:
+        from mlflow.exceptions import RestException
+
+        try:
+            tags: Mapping[str, str] = self._client.get_run(run_id).data.tags
+        except RestException as error:
+            # A person may have deleted it; its version is nobody's any more.
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            return {}
+        return tags
 
     def _tag(self, version: int, tags: Mapping[str, str]) -> None:
         for key, value in tags.items():
@@ -145,11 +186,15 @@ class Registry:
             version and run id.
         """
         mlflow, spec = self._mlflow, fitted.spec
-        with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_name=run_name) as run:
+        # From its first moment a run says whose it is.
+        tags = {_HOLDER: self._holder, "code_version": __version__, "kind": spec.kind, _STAGE: stage}
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            mlflow.start_run(run_name=run_name, tags=tags) as run,
+        ):
             directory = Path(folder) / "forecaster"
             save(directory, spec, fitted.network)
             (Path(folder) / "golden.json").write_text(golden.model_dump_json())
-            mlflow.set_tags({"code_version": __version__, "kind": spec.kind, _STAGE: stage})
             mlflow.log_params(
                 {
                     "kind": spec.kind,

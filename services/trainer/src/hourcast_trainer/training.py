@@ -52,7 +52,7 @@ def train_once(
     Raises:
         UnavailableError: when a dependency does not answer, another training runs, or bars are still too few.
     """
-    with store.exclusive("train"):
+    with store.exclusive("train"), registry.answering():
         registry.ready()
         if interrupted := registry.clear_interrupted():
             _LOG.warning("closed %d run(s) that an interrupted training had left", interrupted)

@@ -1,5 +1,14 @@
 """The store: bars, runs, evaluations, forecasts and events in SQLite or MySQL, behind one class."""
 
+from hourcast.store._rights import (
+    ACCOUNTS,
+    PRIVILEGES,
+    RIGHTS,
+    TABLES,
+    Right,
+    grant_statements,
+    rights_of,
+)
 from hourcast.store._rows import (
     BacktestRows,
     Evaluation,
@@ -13,6 +22,10 @@ from hourcast.store._rows import (
 from hourcast.store._store import Store, open_store
 
 __all__ = [
+    "ACCOUNTS",
+    "PRIVILEGES",
+    "RIGHTS",
+    "TABLES",
     "BacktestRows",
     "Evaluation",
     "Event",
@@ -20,7 +33,10 @@ __all__ = [
     "Freshness",
     "IngestRun",
     "Quarantined",
+    "Right",
     "Store",
     "UpsertResult",
+    "grant_statements",
     "open_store",
+    "rights_of",
 ]

@@ -1,6 +1,7 @@
 """Engines and the retry of transactions that a database asks to be tried again."""
 
 import random
+import re
 import sqlite3
 import time
 from collections.abc import Callable
@@ -19,13 +20,17 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from hourcast.errors import ConfigurationError, UnavailableError
 
-__all__ = ["create_engine", "run_transaction"]
+__all__ = ["create_engine", "refusal", "run_transaction", "unavailable"]
 
 T = TypeVar("T")
 _RETRIES = 6
 # 1213 deadlock, 1205 lock wait timeout: InnoDB has rolled the transaction back and asks for another try.
 _MYSQL_RETRY = {1205, 1213}
 _MYSQL_NO_TABLE = 1146
+# 1044 and 1045 no such account, or not on this database; 1049 no such database; 1698 and 3118 not this way in, locked.
+_MYSQL_NO_ACCESS = {1044, 1045, 1049, 1698, 3118, 4151}
+# 1142 not on this table, 1143 not on this column, 1227 more than the account has, 1370 no such routine right.
+_MYSQL_DENIED = {1142, 1143, 1227, 1370}
 
 
 def create_engine(url: str) -> Engine:
@@ -51,10 +56,18 @@ def create_engine(url: str) -> Engine:
     if parsed.drivername == "mysql+pymysql":
         return sa.create_engine(
             parsed,
+            # What is written may be a secret elsewhere on the server: errors show statements, never values.
+            hide_parameters=True,
             pool_pre_ping=True,
             pool_recycle=1800,
             isolation_level="READ COMMITTED",
-            connect_args={"charset": "utf8mb4", "connect_timeout": 5, "read_timeout": 60},
+            connect_args={
+                "charset": "utf8mb4",
+                "connect_timeout": 5,
+                "read_timeout": 60,
+                # As text pymysql sends it in Latin-1, and the server knows it in UTF-8.
+                **({"password": str(parsed.password).encode()} if parsed.password else {}),
+            },
         )
     raise ConfigurationError(
         f"HOURCAST_DATABASE_URL: driver {parsed.drivername!r} is not supported; "
@@ -84,6 +97,40 @@ def _code(error: DBAPIError) -> int | None:
     return args[0] if args and isinstance(args[0], int) else None
 
 
+def refusal(engine: Engine, error: DBAPIError) -> UnavailableError | None:
+    """What to say when the server refuses the account something; None when it is another error.
+
+    It may help to try again later: the setup job makes accounts and gives them their rights.
+    """
+    code = _code(error)
+    account, host = engine.url.username or "", f"{engine.url.host}:{engine.url.port or 3306}"
+    if code in _MYSQL_NO_ACCESS:
+        return UnavailableError(
+            f"the database server at {host} does not let the account {account!r} into {engine.url.database!r} ({code}); "
+            "`hourcast setup database` makes it; otherwise check HOURCAST_DATABASE_URL and HOURCAST_DATABASE_PASSWORD",
+            retry_after_s=5,
+        )
+    if code in _MYSQL_DENIED:
+        said = str(getattr(error.orig, "args", ("", ""))[1])
+        found = re.match(r"([\w ,]+) command denied to user .* for (?:table|column) (\S+)", said)
+        what = f"{found[1]} on {found[2]}" if found else said
+        return UnavailableError(
+            f"the account {account!r} has no right to {what} at {host}; "
+            "`hourcast setup database` gives each account the rights of its service and no more",
+            retry_after_s=5,
+        )
+    return None
+
+
+def unavailable(engine: Engine, error: DBAPIError) -> UnavailableError:
+    """What to say when the server does not do what it was asked for."""
+    return refusal(engine, error) or UnavailableError(
+        f"the store at {engine.url.render_as_string(hide_password=True)} does not answer "
+        f"({type(error.orig).__name__}: {error.orig}); check HOURCAST_DATABASE_URL and that it runs",
+        retry_after_s=5,
+    )
+
+
 def run_transaction(engine: Engine, work: Callable[[Connection], T], *, writes: bool) -> T:
     """Run `work` in one transaction, again when the database asks for it.
 
@@ -104,11 +151,7 @@ def run_transaction(engine: Engine, work: Callable[[Connection], T], *, writes: 
             if not again and isinstance(error, ProgrammingError):
                 raise
             if not again or attempt == _RETRIES - 1:
-                raise UnavailableError(
-                    f"the store at {engine.url.render_as_string(hide_password=True)} does not answer "
-                    f"({type(error.orig).__name__}: {error.orig}); check HOURCAST_DATABASE_URL and that it runs",
-                    retry_after_s=5,
-                ) from error
+                raise unavailable(engine, error) from error
             time.sleep(random.uniform(0, 0.05 * 2**attempt))
         except PoolTimeoutError as error:
             raise UnavailableError("every connection to the store is in use", retry_after_s=5) from error

@@ -1,6 +1,7 @@
 """The store itself."""
 
 import contextlib
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,11 +11,12 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
 from hourcast.contracts import Bars, from_epoch, to_epoch
 from hourcast.errors import UnavailableError
 from hourcast.store import _schema as t
-from hourcast.store._engine import create_engine, run_transaction
+from hourcast.store._engine import create_engine, refusal, run_transaction, unavailable
 from hourcast.store._rows import (
     BacktestRows,
     Evaluation,
@@ -41,6 +43,11 @@ def open_store(url: str) -> "Store":
     return Store(create_engine(url))
 
 
+def _lock_name(name: str) -> str:
+    """MySQL takes 64 characters; a longer name keeps its difference from others."""
+    return name if len(name) <= 64 else f"{name[:47]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+
+
 class Store:
     """Reads and writes of every table; each method is one transaction.
 
@@ -62,17 +69,50 @@ class Store:
     # -- schema ---------------------------------------------------------------------------------
 
     def upgrade(self, revision: str = "head") -> None:
-        """Bring the tables to `revision`; harmless when they are there, safe when two do it at once."""
+        """Bring the tables to `revision`; harmless when they are there, safe when two do it at once.
+
+        An account that may not change tables may call it too: at the newest revision nothing is done.
+
+        Raises:
+            UnavailableError: when the database does not answer, or its tables are older and the account may not
+                change them.
+        """
         from alembic import command
         from alembic.config import Config
+        from alembic.script import ScriptDirectory
 
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        with self._engine.connect().execution_options(writes=True) as connection:
-            with self._alone(connection):
-                config.attributes["connection"] = connection
-                command.upgrade(config, revision)
-            connection.commit()
+        newest = ScriptDirectory.from_config(config).get_current_head()
+        try:
+            at = self.revision()
+            if revision == "head" and at == newest:
+                return
+            with self._engine.connect().execution_options(writes=True) as connection:
+                with self._alone(connection):
+                    config.attributes["connection"] = connection
+                    command.upgrade(config, revision)
+                connection.commit()
+        except DBAPIError as error:
+            told = refusal(self._engine, error)
+            if told is None:
+                raise unavailable(self._engine, error) from error
+            raise UnavailableError(
+                f"the store's tables are at revision {at or 'none'} and this Hourcast needs {newest}; the setup job "
+                f"(`hourcast setup database`) brings them up, because {told}",
+                retry_after_s=5,
+            ) from error
+
+    def revision(self) -> str | None:
+        """The revision of the tables; None where there are none yet."""
+
+        def work(connection: Connection) -> str | None:
+            if not sa.inspect(connection).has_table("alembic_version"):
+                return None
+            found: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+            return found
+
+        return run_transaction(self._engine, work, writes=False)
 
     @contextlib.contextmanager
     def _alone(self, connection: Connection) -> Iterator[None]:
@@ -107,16 +147,22 @@ class Store:
                     raise taken from None
                 yield
             return
-        with self._engine.connect() as connection:
-            lock: sa.BindParameter[str] = sa.bindparam(
-                "lock", f"hourcast-{self._engine.url.database}-{name}"[:64]
-            )
+        lock: sa.BindParameter[str] = sa.bindparam(
+            "lock", _lock_name(f"hourcast-{self._engine.url.database}-{name}")
+        )
+        try:
+            connection = self._engine.connect()
+        except DBAPIError as error:
+            raise unavailable(self._engine, error) from error
+        with connection:
             if connection.scalar(sa.select(sa.func.get_lock(lock, 0))) != 1:
                 raise taken
             try:
                 yield
             finally:
-                connection.scalar(sa.select(sa.func.release_lock(lock)))
+                # A server that went away meanwhile has freed it already.
+                with contextlib.suppress(DBAPIError):
+                    connection.scalar(sa.select(sa.func.release_lock(lock)))
 
     def _read(self, statement: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
         return run_transaction(

@@ -1,6 +1,7 @@
 """The node of one machine, over HTTP."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -53,6 +54,7 @@ class LocalTarget:
             rolling=status["rolling"],
             failed_version=status["failed_version"],
             failure=status["failure"],
+            fault="version" if status["failed_version"] is not None else None,
             pin=_number(annotations.get(PIN_ANNOTATION)),
             hold=annotations.get(HOLD_ANNOTATION) == "true",
         )
@@ -66,14 +68,24 @@ class LocalTarget:
         """Set annotations, None removing one."""
         self._call("PATCH", "/v1/deployment", {"annotations": dict(values)})
 
+    def explain(self, status: str, reason: str) -> None:
+        """Nobody describes a node; `hourcast status` asks it."""
+
+    def tell(self, kind: str, version: int | None, sentence: str) -> None:
+        """The journal and the log say it already."""
+
     def jobs(self) -> dict[str, Job]:
         """Packaging jobs by name."""
+        now = datetime.now(UTC)
         return {
             item["name"]: Job(
                 state=item["state"],
                 exit_code=item["exit_code"],
                 message=item["message"],
                 retry_due=item["ended_for_s"] is None or item["ended_for_s"] >= _RETRY_JOB_AFTER_S,
+                ended_at=None
+                if item["ended_for_s"] is None
+                else now - timedelta(seconds=item["ended_for_s"]),
             )
             for item in self._call("GET", "/v1/jobs")
         }
