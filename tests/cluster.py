@@ -253,18 +253,21 @@ class Registry:
         found: dict[str, Any] = self.call("GET", "model-versions/get", name="hourcast", version=str(number))["model_version"]  # fmt: skip
         return found
 
-    def copy(self, number: int, source: str | None = None, **tags: str) -> int:
+    def copy(self, number: int) -> int:
         """Another version of the same model: what a training registers, without the training."""
         found = self.version(number)
+        source: str = found["source"]
         made = self.call(
-            "POST", "model-versions/create", name="hourcast", source=source or found["source"],
-            run_id=found["run_id"], **({"model_id": found["model_id"]} if found.get("model_id") and not source else {}),
+            "POST", "model-versions/create", name="hourcast", source=source, run_id=found["run_id"],
+            model_id=source.removeprefix("models:/"),
         )["model_version"]  # fmt: skip
-        copied = {t["key"]: t["value"] for t in found["tags"]} | tags
+        copied = {t["key"]: t["value"] for t in found["tags"]}
         # The gate comes last, as the trainer writes it.
         for key in sorted(copied, key=lambda k: k == "gate"):
-            if key != "alias_set":
-                self.call("POST", "model-versions/set-tag", name="hourcast", version=made["version"], key=key, value=copied[key])  # fmt: skip
+            if key not in ("alias", "alias_set"):
+                self.call(
+                    "POST", "model-versions/set-tag", name="hourcast", version=made["version"], key=key, value=copied[key]
+                )  # fmt: skip
         return int(made["version"])
 
     def point(self, alias: str, version: int) -> None:

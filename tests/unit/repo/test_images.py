@@ -65,7 +65,7 @@ def test_a_dockerfile_keeps_its_promises(service: str) -> None:
     assert not {i for i, _ in final} & {"RUN", "CMD", "SHELL", "VOLUME"}
     entry = ["python", "-m", "hourcast_viz"] if service == "viz" else ["hourcast"]
     assert [json.loads(a) for i, a in final if i == "ENTRYPOINT"] == [entry]
-    environment = next(a for i, a in final if i == "ENV")
+    environment = " ".join(a for i, a in final if i == "ENV")
     assert {"HOME=/tmp", "PYTHONDONTWRITEBYTECODE=1", "PYTHONSAFEPATH=1"} <= set(environment.split())
     text = "\n".join(a for _, a in steps)
     assert f"--no-deps --no-compile --only-binary :all: -r requirements/images/{service}.txt" in text
