@@ -176,7 +176,7 @@ class Cluster:
                 and status.get("replicas") == wanted
             )
 
-        wait_for(held, limit_s, f"roll to version {version}")
+        wait_for(held, limit_s, f"roll to version {version}", every_s=0.5)
 
     @contextlib.contextmanager
     def database(self, account: str = "root") -> Iterator[sa.Engine]:

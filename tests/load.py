@@ -8,6 +8,8 @@ from typing import Self
 
 import httpx
 
+from tests.servers import wait_for
+
 _LONGEST_S = 600.0
 
 
@@ -81,6 +83,17 @@ class Load:
         """When the last answer of another version than `version` ended, at least `since_s`."""
         others = [a.ended_s for a in self.answers if a.version not in (None, version)]
         return max([since_s, *others])
+
+    def wait_taken(self, version: int, since_s: float, limit_s: float = 90) -> None:
+        """Wait until nothing but `version` has answered for three seconds. Only answers are looked at, to take no processor."""
+        wait_for(
+            lambda: (
+                any(a.version == version for a in self.answers)
+                and time.monotonic() - self.last_of_others(version, since_s) > 3
+            ),
+            limit_s,
+            f"roll to version {version}",
+        )
 
     def tell(self) -> str:
         """Counts in words."""

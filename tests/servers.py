@@ -24,12 +24,12 @@ from playwright.sync_api import Browser, sync_playwright
 _PASSWORD = "tests-only"
 
 
-def wait_for(condition: Callable[[], bool], limit_s: float, what: str) -> None:
+def wait_for(condition: Callable[[], bool], limit_s: float, what: str, every_s: float = 0.05) -> None:
     """Wait until `condition` holds; an AssertionError names `what` when it never did."""
     end = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < end, f"within {limit_s:g} s there was no {what}"
-        time.sleep(0.05)
+        time.sleep(every_s)
 
 
 def find_port() -> int:

@@ -118,7 +118,7 @@ class Controller:
                 self.observe()
                 pause_s = max(interval_s, _FOLLOWER_LOOKS_S)
             elif self._still_busy(self.turn()):
-                # After an action, and amid a roll, the truth changes: look again soon.
+                # After an action, and while a package is made, the truth changes: look again soon.
                 pause_s = min(_SOON_S, interval_s)
         except HourcastError as error:
             self._tell("turn", str(error))
@@ -128,7 +128,7 @@ class Controller:
         return pause_s
 
     def _still_busy(self, busy: bool) -> bool:
-        """Whether to look closely; not at a roll that waits for hours."""
+        """Whether to look closely; not at a job that waits for hours."""
         now_s = time.monotonic()
         if not busy:
             self._busy_since_s = None
@@ -141,8 +141,8 @@ class Controller:
         self._journal.flush()
         observed = self.observe()
         actions = [action for action in plan(observed) if not self._in_vain(action, observed)]
-        busy = observed.deployment is not None and observed.deployment.rolling
-        busy = busy or any(job.state == "running" for job in (observed.jobs or {}).values())
+        # A roll needs nobody's help, and looking closely would take from it what it is short of: a processor.
+        busy = any(job.state == "running" for job in (observed.jobs or {}).values())
         self._tell_or_forget("wait", "; ".join(a.reason for a in actions if isinstance(a, Wait)))
         for action in actions:
             if isinstance(action, Wait):
