@@ -15,14 +15,16 @@ from tests.servers import wait_for
 
 pytestmark = pytest.mark.cluster
 
-_PORTS = {"mysql": 3306, "minio": 9000, "mlflow": 5000, "api": 8000, "viz": 8501, "webhook": 8002, "metrics": 8080, "kubernetes": 443}  # fmt: skip
+# Not the Kubernetes API: it is at an address of the node, which networks let pods reach whatever policies say. Accounts
+# without tokens and rights guard it, below; the policy's own rule is looked at where the chart is rendered.
+_PORTS = {"mysql": 3306, "minio": 9000, "mlflow": 5000, "api": 8000, "viz": 8501, "webhook": 8002, "metrics": 8080}  # fmt: skip
 # The arrows of docs/architecture.md: who may open a connection to what.
 _ALLOWED: dict[str, set[str]] = {
     "etl": {"mysql"},
     "trainer": {"mysql", "mlflow"},
     "backtest": {"mysql", "mlflow"},
     "packager": {"mlflow", "minio"},
-    "controller": {"mysql", "minio", "mlflow", "kubernetes"},
+    "controller": {"mysql", "minio", "mlflow"},
     "serving": {"mysql", "minio"},
     "viz": {"api"},
     "mlflow": {"mysql", "minio", "webhook"},
@@ -32,24 +34,22 @@ _ALLOWED: dict[str, set[str]] = {
     "minio": set(),
 }
 _TRY = """
-import json, socket, sys
-out = {}
-for name, (host, port) in json.loads(sys.argv[1]).items():
+import concurrent.futures, json, socket, sys
+def reached(target):
     try:
-        socket.create_connection((host, port), timeout=2).close()
-        out[name] = True
+        socket.create_connection(tuple(target), timeout=2).close()
     except OSError:
-        out[name] = False
-print(json.dumps(out))
+        return False
+    return True
+targets = json.loads(sys.argv[1])
+with concurrent.futures.ThreadPoolExecutor(len(targets)) as pool:
+    print(json.dumps(dict(zip(targets, pool.map(reached, targets.values())))))
 """
 
 
 def _reached(cluster: Cluster, pod: str) -> set[str]:
     service = {"api": "hourcast-api", "webhook": "hourcast-controller", "metrics": "hourcast-controller"}
-    targets = {
-        name: ["kubernetes.default" if name == "kubernetes" else service.get(name, f"hourcast-{name}"), port]
-        for name, port in _PORTS.items()
-    }
+    targets = {name: [service.get(name, f"hourcast-{name}"), port] for name, port in _PORTS.items()}
     said = json.loads(cluster.kubectl("exec", pod, "--", "python", "-c", _TRY, json.dumps(targets)))
     return {name for name, open_ in said.items() if open_}
 
@@ -75,7 +75,7 @@ def test_a_stranger_reaches_the_two_pages_and_nothing_else(cluster: Cluster) -> 
     cluster.apply(probe_pod("stranger"))
     try:
         cluster.kubectl("wait", "--for=condition=Ready", "pod/stranger", "--timeout=60s")
-        assert _reached(cluster, "stranger") - {"kubernetes"} == {"api", "viz"}
+        assert _reached(cluster, "stranger") == {"api", "viz"}
     finally:
         cluster.kubectl("delete", "pod", "stranger", "--force", "--grace-period=0")
 
@@ -100,7 +100,7 @@ def test_a_service_account_may_do_exactly_this(cluster: Cluster, account: str) -
     review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": cluster.namespace}}  # fmt: skip
     said: dict[str, Any] = json.loads(
         cluster.kubectl(
-            "create", "-f", "-", "-o", "json", f"--as=system:serviceaccount:{cluster.namespace}:{name}",
+            "create", "--validate=false", "-f", "-", "-o", "json", f"--as=system:serviceaccount:{cluster.namespace}:{name}",
             given=json.dumps(review).encode(),
         )
     )  # fmt: skip

@@ -199,6 +199,20 @@ def test_the_controller_alone_has_rights_and_by_name_where_the_api_allows() -> N
         assert "*" not in rule["verbs"] + rule["resources"]
 
 
+def test_the_controller_alone_is_let_out_to_the_kubernetes_api() -> None:
+    """No other policy has a rule for the API's ports, and every pod is under the policy that denies the rest."""
+    policies = {p["metadata"]["name"]: p["spec"] for p in _render("kind") if p["kind"] == "NetworkPolicy"}
+    out = {
+        name
+        for name, spec in policies.items()
+        for rule in spec.get("egress", [])
+        if 6443 in [port["port"] for port in rule.get("ports", [])]
+    }
+    assert out == {"hourcast-controller"}
+    assert all(spec["policyTypes"] == ["Ingress", "Egress"] for spec in policies.values())
+    assert "component" not in str(policies["hourcast-deny"]["podSelector"])
+
+
 def test_a_job_is_named_after_what_it_does() -> None:
     """Another image makes another job, since jobs cannot be changed; the same values make the same."""
 
