@@ -153,7 +153,7 @@ def _asleep(name: str, content: bytes) -> bytes | None:
         ("corrupt package", lambda body: body[: len(body) // 3], True, "cannot be unpacked"),
         ("wrong checksum", lambda body: body[:-1] + bytes([body[-1] ^ 1]), False, "SHA-256"),
         ("NaN output", lambda body: _members(body, _nan), True, "not a number"),
-        ("never ready", lambda body: _members(body, _asleep), True, "progress"),
+        ("never ready", lambda body: _members(body, _asleep), True, "does not get ready"),
     ],
     ids=lambda v: v.replace(" ", "-") if isinstance(v, str) and len(v) < 20 else "",
 )
