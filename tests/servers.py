@@ -3,6 +3,7 @@
 Each is started once a session on a free port of 127.0.0.1 and ended by its process id.
 """
 
+import base64
 import contextlib
 import os
 import shutil
@@ -10,9 +11,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -278,6 +281,36 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.end()
+
+
+# -- an MLflow that asks who is there -----------------------------------------------------------------
+
+
+@pytest.fixture
+def guarded_mlflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A server that knows a model without aliases, for `reader` with `p@ss:word` alone; both are in the environment."""
+    wanted = "Basic " + base64.b64encode(b"reader:p@ss:word").decode()
+
+    class Guard(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # the name that http.server calls
+            known = self.headers.get("Authorization") == wanted
+            body = b'{"registered_model": {"name": "hourcast"}}' if known else b"You are not authenticated."
+            self.send_response(200 if known else 401)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # as above
+            """Requests are not worth a line each."""
+
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "reader")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "p@ss:word")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Guard) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
 
 
 # -- Chromium ---------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import httpx
 
 from hourcast.bucket import open_bucket
 from hourcast.errors import DataError, UnavailableError
+from hourcast.mlflow_login import mlflow_login
 
 __all__ = ["Registry", "Version"]
 
@@ -38,7 +39,7 @@ class Registry:
 
     def __init__(self, url: str, model: str, s3_endpoint_url: str | None = None) -> None:
         self._url, self._model, self._s3_endpoint_url = url.rstrip("/"), model, s3_endpoint_url
-        self._client = httpx.Client(timeout=30.0, trust_env=False)
+        self._client = httpx.Client(timeout=30.0, trust_env=False, auth=mlflow_login())
 
     def __enter__(self) -> Self:
         return self

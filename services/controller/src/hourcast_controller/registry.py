@@ -11,6 +11,7 @@ from typing import Any, Self
 import httpx
 
 from hourcast.errors import UnavailableError
+from hourcast.mlflow_login import mlflow_login
 from hourcast_controller.policy import RegistryState, VersionFacts
 
 __all__ = ["Registry"]
@@ -24,7 +25,7 @@ class Registry:
 
     def __init__(self, url: str, model: str, timeout_s: float = 5.0) -> None:
         self._url, self._model = url.rstrip("/"), model
-        self._client = httpx.Client(timeout=timeout_s, trust_env=False)
+        self._client = httpx.Client(timeout=timeout_s, trust_env=False, auth=mlflow_login())
         self._facts: dict[int, VersionFacts] = {}
         self._newest: dict[int, VersionFacts] = {}
         self._all_read_s: float | None = None
