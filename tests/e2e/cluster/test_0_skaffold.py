@@ -47,4 +47,5 @@ def test_skaffold_installs_the_chart_as_a_laptop_has_it() -> None:
         assert "no model has passed its gate yet" in told
         assert "nothing yet" in cluster.hourcast("status")
     finally:
-        cluster.kubectl("delete", "namespace", "hourcast", "--wait=false", check=False)
+        # The node of two cores is needed for the releases of the other tests.
+        cluster.kubectl("delete", "namespace", "hourcast", "--wait=true", limit_s=300, check=False)
