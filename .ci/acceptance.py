@@ -96,7 +96,7 @@ def main() -> None:
     print(f"from installed to a served forecast: {took:.1f} s (at most 180)")
     body = httpx.get("http://127.0.0.1:8000/predict?horizon=1", timeout=30, trust_env=False).json()
     assert body["forecasts"][0]["target_time"] == "2025-08-01T01:00:00Z", body
-    # The first version is the naive floor; the LSTM follows within seconds and is rolled out when it passes its gate.
+    # The first version is the naive floor; a trained model follows within seconds and is rolled out when it passes its gate.
     first.wait_for(r"rolled version 2|failed its gate|served", 180)
     _look(folder)
     children = psutil.Process(first.process.pid).children(recursive=True)

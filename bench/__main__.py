@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -25,7 +26,7 @@ from hourcast.contracts import Bars, parse_hour
 from hourcast.store import open_store
 
 _FROM, _TO = "2024-06-06", "2025-06-26"
-_PARTS = ("etl", "backtest", "range", "requests", "alias")
+_PARTS = ("etl", "status", "backtest", "hour", "fan", "range", "requests", "alias")
 _CONSOLE = Console()
 
 
@@ -68,6 +69,24 @@ def _etl(report: _Report) -> None:
     )
 
 
+def _status(report: _Report, g: Ground) -> None:
+    """`hourcast status` from the start of its process to its end, beside a Python that has nothing to do."""
+
+    def bare() -> float:
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+        return time.perf_counter() - began
+
+    ours = statistics.median(g.run("status")[0] for _ in range(5))
+    nothing = statistics.median(bare() for _ in range(5))
+    report.add(
+        "`hourcast status`, start of Python counted",
+        f"{ours:.2f} s",
+        f"python -c pass: {nothing:.3f} s",
+        f"{ours / nothing:.0f}×",
+    )
+
+
 def _backtest(report: _Report, g: Ground, plain_weeks: int) -> None:
     """The whole command, registry and all, against the plain way without any."""
     from bench.plain import EPOCHS, plain_week
@@ -95,6 +114,47 @@ def _backtest(report: _Report, g: Ground, plain_weeks: int) -> None:
     report.add(
         "the same back-test again", f"{again:.1f} s", f"first time: {took:.1f} s", f"{took / again:.0f}×"
     )
+
+
+def _median_ms(ask: Callable[[], Any], times: int) -> float:
+    """Median milliseconds of a call that has been made before."""
+    ask()
+    took = []
+    for _ in range(times):
+        began = time.perf_counter()
+        ask()
+        took.append(time.perf_counter() - began)
+    return 1000 * statistics.median(took)
+
+
+def _hour(report: _Report, g: Ground) -> None:
+    """The coming hour as it is asked for all day, against the same hour made anew: bars read, features, network."""
+    end = parse_hour(_TO) + timedelta(hours=2)
+    again = {"start": (end - timedelta(hours=1)).isoformat(), "end": end.isoformat(), "horizon": "1"}
+    with httpx.Client(base_url=g.api, timeout=60, trust_env=False) as client:
+        kept = _median_ms(lambda: client.get("/predict", params={"horizon": "1"}).raise_for_status(), 200)
+        anew = _median_ms(lambda: client.get("/predict", params=again).raise_for_status(), 50)
+        ours, theirs = (
+            client.get("/predict", params=query).json()["forecasts"] for query in ({"horizon": "1"}, again)
+        )
+    assert [r["quantiles"] for r in ours] == [r["quantiles"] for r in theirs]
+    report.add("forecast of one hour", f"{kept:.1f} ms", f"made anew: {anew:.1f} ms", f"{anew / kept:.1f}×")
+
+
+def _fan(report: _Report, g: Ground) -> None:
+    """All 24 hours ahead in one request, against a request an hour ahead."""
+    with httpx.Client(base_url=g.api, timeout=60, trust_env=False) as client:
+
+        def ask(horizon: str) -> list[Any]:
+            answer = client.get("/predict", params={"horizon": horizon})
+            answer.raise_for_status()
+            rows: list[Any] = answer.json()["forecasts"]
+            return rows
+
+        assert ask("1..24") == [row for h in range(1, 25) for row in ask(str(h))]
+        whole = _median_ms(lambda: ask("1..24"), 100)
+        each = _median_ms(lambda: [ask(str(h)) for h in range(1, 25)], 10)
+    report.add("fan of 24 hours", f"{whole:.1f} ms", f"24 calls: {each:.0f} ms", f"{each / whole:.0f}×")
 
 
 def _range(report: _Report, g: Ground) -> None:
@@ -130,9 +190,27 @@ def _range(report: _Report, g: Ground) -> None:
     )
 
 
-def _rate(ask: Callable[[httpx.Client], None], seconds: float = 8.0, clients: int = 4) -> tuple[float, float]:
-    """Requests a second of some clients for some seconds, and p99 in milliseconds."""
+class _Rate(NamedTuple):
+    """Requests a second, p99 in milliseconds, and requests for each second in which the server kept a core busy."""
+
+    rate: float
+    p99_ms: float
+    per_core: float
+
+    def __str__(self) -> str:
+        return f"{self.rate:.0f} (p99 {self.p99_ms:.0f} ms; {self.per_core:.0f} a core)"
+
+
+def _busy_s(pid: int) -> float:
+    """Seconds for which a process and its children have kept cores busy."""
+    process = psutil.Process(pid)
+    return sum(sum(p.cpu_times()[:2]) for p in (process, *process.children(recursive=True)))
+
+
+def _rate(ask: Callable[[httpx.Client], object], pid: int, seconds: float = 8.0, clients: int = 4) -> _Rate:
+    """What the server `pid` answers to some clients in some seconds."""
     times: list[float] = []
+    busy_s = _busy_s(pid)
     lock = threading.Lock()
     end = time.perf_counter() + seconds
 
@@ -151,10 +229,13 @@ def _rate(ask: Callable[[httpx.Client], None], seconds: float = 8.0, clients: in
         thread.start()
     for thread in threads:
         thread.join()
-    return len(times) / seconds, 1000 * statistics.quantiles(times, n=100)[98]
+    busy_s = _busy_s(pid) - busy_s
+    return _Rate(
+        len(times) / seconds, 1000 * statistics.quantiles(times, n=100)[98], len(times) / max(busy_s, 0.01)
+    )
 
 
-def _bars_of(g: Ground, hours: int = 700) -> dict[str, Bars]:
+def _bars_of(g: Ground, hours: int = 760) -> dict[str, Bars]:
     store = open_store(f"sqlite:///{g.state / 'hourcast.db'}")
     since = parse_hour(_TO) - timedelta(hours=hours)
     bars = store.read_many(("BTC/USDT", "QQQ", "^VIX", "GC=F"), start=since, known_at=parse_hour(_TO))
@@ -236,30 +317,31 @@ def _requests(report: _Report, g: Ground) -> None:
         (replica,) = node["status"]["replicas"]
         ours = ask(f"http://127.0.0.1:{replica['port']}/predict_bars", own)
         other = ask(f"http://127.0.0.1:{port}/invocations", theirs)
-        for warm in (ours, other):
-            _rate(warm, 1.0)
-        our_rate, our_p99 = _rate(ours)
-        their_rate, their_p99 = _rate(other)
-        get_rate, get_p99 = _rate(
+        for warm, pid in ((ours, replica["pid"]), (other, server.pid)):
+            _rate(warm, pid, 1.0)
+        our = _rate(ours, replica["pid"])
+        their = _rate(other, server.pid)
+        get = _rate(
             lambda client: (
                 client.get(f"http://127.0.0.1:{replica['port']}/predict?horizon=1").raise_for_status()
                 and None
-            )
+            ),
+            replica["pid"],
         )
     finally:
         server.terminate()
         server.wait(20)
     report.add(
         f"requests a second, {len(rows):,} bars each",
-        f"{our_rate:.0f} (p99 {our_p99:.0f} ms)",
-        f"mlflow models serve: {their_rate:.0f} (p99 {their_p99:.0f} ms)",
-        f"{our_rate / their_rate:.1f}×",
+        str(our),
+        f"mlflow models serve: {their}",
+        f"{our.rate / their.rate:.1f}×, a core {our.per_core / their.per_core:.1f}×",
     )
     report.add(
         "requests a second, GET /predict from the store",
-        f"{get_rate:.0f} (p99 {get_p99:.0f} ms)",
-        f"mlflow models serve: {their_rate:.0f}",
-        f"{get_rate / their_rate:.1f}×",
+        str(get),
+        f"mlflow models serve: {their.rate:.0f}",
+        f"{get.rate / their.rate:.1f}×",
     )
 
 
@@ -322,9 +404,19 @@ def main() -> None:
     if set(parts) - {"etl"}:
         with ground(HOURCAST_PACKAGE_BACKTESTS="false") as g:
             g.start("--source", f"files:{DATA}", "--as-of", _TO)
-            wait_for(lambda: (g.predict(horizon=1) or {}).get("kind") == "lstm", 60, "network in production")
+            wait_for(
+                lambda: (g.predict(horizon=1) or {}).get("kind", "naive") != "naive",
+                120,
+                "model in production",
+            )
             more = {"HOURCAST_SOURCE": f"files:{DATA}", "HOURCAST_CLOCK": f"{_TO}T00:00Z"}
             g.environment |= more
+            if "status" in parts:
+                _status(report, g)
+            if "hour" in parts:
+                _hour(report, g)
+            if "fan" in parts:
+                _fan(report, g)
             if "range" in parts:
                 _range(report, g)
             if "requests" in parts:

@@ -36,7 +36,14 @@ def plain_week(bars: Mapping[str, Bars], settings: TrainerSettings, week: Week) 
     began = time.perf_counter()
     plan = week.plan
     known = {symbol: part.known_at(plan.train_end_s) for symbol, part in bars.items()}
-    features = fit_features(known, settings, settings.lstm_window_h, plan.start_s, plan.train_end_s)
+    features = fit_features(
+        known,
+        settings.target.symbol,
+        settings.model_series,
+        settings.lstm_window_h,
+        plan.start_s,
+        plan.train_end_s,
+    )
     samples = make_samples(known, features, plan.start_s, plan.train_end_s)
     torch.manual_seed(settings.seed)
     torch.set_num_threads(2)
@@ -58,8 +65,7 @@ def plain_week(bars: Mapping[str, Bars], settings: TrainerSettings, week: Week) 
         while hour < week.end:
             origin = int(hour.timestamp())
             seen = {
-                s: p.known_at(origin).take(slice(-(settings.lstm_window_h + 400), None))
-                for s, p in bars.items()
+                s: p.known_at(origin).take(slice(-(features.history_h + 2), None)) for s, p in bars.items()
             }
             made = build(seen, features, np.array([origin], np.int64))
             network(torch.from_numpy(made.x))

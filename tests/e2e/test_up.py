@@ -92,7 +92,7 @@ def test_it_comes_up_stops_with_ctrl_c_and_comes_up_again(ground: Ground, market
     _up(process)
     body = ground.predict()
     assert body["forecasts"][0]["target_time"] == "2025-08-01T01:00:00Z"
-    process.wait_until(lambda: (ground.predict() or {}).get("kind") == "lstm", 60, "network in production")
+    process.wait_until(lambda: (ground.predict() or {}).get("kind") == "ensemble", 60, "model in production")
     version = ground.predict()["version"]
     store = open_store(f"sqlite:///{ground.folder / 'state' / 'hourcast.db'}")
     trained = store.evaluations("hourcast", "gate")
@@ -221,7 +221,7 @@ def test_it_runs_on_mysql_and_s3_unchanged(ground: Ground, market_dir: Path, mys
     }  # fmt: skip
     process = ground.start("--source", f"files:{market_dir}", "--no-dashboard")
     _up(process)
-    process.wait_until(lambda: (ground.predict() or {}).get("kind") == "lstm", 60, "network in production")
+    process.wait_until(lambda: (ground.predict() or {}).get("kind") == "ensemble", 60, "model in production")
     assert not (ground.folder / "state" / "hourcast.db").exists()
     assert not (ground.folder / "state" / "bucket").exists()
     store = open_store(mysql_url)

@@ -21,7 +21,12 @@ from tests.servers import Process, answers, find_port
 
 NOW = parse_hour("2024-06-13T00:00Z")
 # A short training whose gate is wide: these tests are about what happens around it.
-QUICK = {"HOURCAST_LSTM_EPOCHS": "2", "HOURCAST_LSTM_HIDDEN": "8", "HOURCAST_GATE_MARGIN": "0.5"}
+QUICK = {
+    "HOURCAST_LSTM_EPOCHS": "2",
+    "HOURCAST_LSTM_HIDDEN": "8",
+    "HOURCAST_BOOSTING_ROUNDS": "6",
+    "HOURCAST_GATE_MARGIN": "0.5",
+}
 
 
 def hourcast(
@@ -119,7 +124,7 @@ def environment_of(folder: Path, mlflow_url: str, model: str) -> dict[str, str]:
 def trained(
     tmp_path_factory: pytest.TempPathFactory, mlflow_server: str, market_bars: dict[str, Bars]
 ) -> World:
-    """Versions 1 (naive), 2 and 3 (LSTM) with aliases 20240522 and 20240529, all packaged. Read only."""
+    """Versions 1 (naive), 2 and 3 (ensemble) with aliases 20240522 and 20240529, all packaged. Read only."""
     folder = tmp_path_factory.mktemp("world")
     world = World(folder, environment_of(folder, mlflow_server, "trained"))
     with world.store() as store:

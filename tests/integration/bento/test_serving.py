@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 
 from hourcast.contracts import Bars, parse_hour
+from hourcast.forecaster import LEVELS
+from hourcast.store import ForecastRow
 from tests.integration.conftest import NOW, Served, World
 from tests.servers import wait_for
 
@@ -45,7 +47,7 @@ def test_the_present_forecast_says_what_it_is_for_and_where_it_is_from(
         assert row["actual"] is None
     widths = [r["quantiles"][-1] - r["quantiles"][0] for r in rows]
     assert widths[23] > 2 * widths[0]
-    assert (body["alias"], body["version"], body["kind"], body["bar_age_s"]) == ("20240529", 3, "lstm", 0)
+    assert (body["alias"], body["version"], body["kind"], body["bar_age_s"]) == ("20240529", 3, "ensemble", 0)
     assert body["synthetic"] is False
     headers = answer.headers
     assert headers["X-Hourcast-Model-Version"] == "3"
@@ -70,6 +72,30 @@ def test_a_range_is_what_each_hour_alone_would_have_been(
         assert alone["quantiles"] == pytest.approx(row["quantiles"], rel=1e-6)
         assert parse_hour(row["target_time"]) - parse_hour(row["origin"]) == timedelta(hours=6)
         assert row["actual"] == _close_at(market_bars["BTC/USDT"], row["target_time"])
+
+
+def test_a_fan_is_its_hours_together(served: Served) -> None:
+    """A range and a list of horizons give the rows that each horizon alone gives, ascending; without one all 24 come."""
+    fan = served.get("/predict", horizon="1..24").json()
+    assert fan["forecasts"] == served.get("/predict").json()["forecasts"]
+    some = served.get("/predict", horizon="24,1,6").json()["forecasts"]
+    assert some == [r for r in fan["forecasts"] if r["horizon"] in (1, 6, 24)]
+    assert served.get("/predict", horizon=6).json()["forecasts"] == [some[1]]
+
+
+def test_a_range_at_several_horizons_answers_each_close_at_each(served: Served) -> None:
+    """Every close of the range at every horizon, none beside it, each as if it had been asked for alone."""
+    span = {"start": "2024-06-10T06:00Z", "end": "2024-06-10T18:00Z"}
+    for path in ("/predict", "/predict-champion"):
+        both = served.get(path, horizon="1,24", **span).json()["forecasts"]
+        assert len(both) == 24
+        for horizon in (1, 24):
+            alone = served.get(path, horizon=horizon, **span).json()["forecasts"]
+            mine = [r for r in both if r["horizon"] == horizon]
+            assert [r["target_time"][11:13] for r in mine] == [f"{hour:02d}" for hour in range(6, 18)]
+            for row, other in zip(mine, alone, strict=True):
+                assert row | {"quantiles": None, "point": None} == other | {"quantiles": None, "point": None}
+                assert row["quantiles"] == pytest.approx(other["quantiles"], rel=1e-6)
 
 
 def test_the_stitched_champion_follows_the_recorded_lineage(served: Served) -> None:
@@ -128,8 +154,8 @@ def test_candles_are_the_recorded_bars(served: Served, market_bars: dict[str, Ba
     assert served.get("/btc-info", start="2024-06-13").json()["bars"] == []
 
 
-def _own(bars: dict[str, Bars], hours: int = 900) -> dict[str, Any]:
-    until = int(NOW.timestamp())
+def _own(bars: dict[str, Bars], hours: int = 900, until_time: datetime = NOW) -> dict[str, Any]:
+    until = int(until_time.timestamp())
     out: dict[str, Any] = {}
     for symbol, part in bars.items():
         known = part.known_at(until)
@@ -162,8 +188,12 @@ def test_a_callers_own_bars_give_the_same_forecast(served: Served, market_bars: 
 @pytest.mark.parametrize(
     ("query", "status", "detail"),
     [
-        ("/predict?horizon=25", 422, "horizon: Input should be less than or equal to 24 (given: '25')"),
-        ("/predict?horizon=soon", 422, "horizon: Input should be a valid integer, unable to parse string as an integer (given: 'soon')"),
+        ("/predict?horizon=25", 422, "horizon: 25 h is not forecast; give 1 to 24"),
+        ("/predict?horizon=soon", 422, "horizon: 'soon' is not a number of hours; write 6, a range as 1..24, or a list as 1,6,24"),
+        ("/predict?horizon=24..1", 422, "horizon: the range 24..1 is empty; write 1..24"),
+        ("/predict?horizon=1&horizon=6", 422, "horizon is given 2 times; give it once"),
+        ("/predict-champion?horizon=0", 422, "horizon: 0 h is not forecast; give 1 to 24"),
+        ("/predict?start=2024-01-01&end=2024-06-01&horizon=1..24", 422, "the range has 3648 hours at 24 horizons, 87552 forecasts; at most 10000 are answered; ask for parts of it, or for fewer horizons"),
         ("/predict?start=yesterday", 422, "start: 'yesterday' is not a time; write it as 2025-06-26 or 2025-06-26T05:00Z"),
         ("/predict?start=2024-06-02&end=2024-06-01", 422, "start 2024-06-02T00:00Z must lie before end 2024-06-01T00:00Z"),
         ("/predict?start=2020-01-01&end=2024-06-01", 422, "the range has 38712 hours, at most 10000 are answered; ask for parts of it"),
@@ -238,7 +268,15 @@ def test_documentation_and_metrics_are_there(served: Served) -> None:
         "/predict",
         "/predict-champion",
         "/predict_bars",
+        "/calibration",
+        "/report",
     }
+    horizon = next(
+        p
+        for p in served.get("/openapi.json").json()["paths"]["/predict"]["get"]["parameters"]
+        if p["name"] == "horizon"
+    )
+    assert horizon["schema"]["examples"] == ["6", "1..24", "1,6,24"]
     metrics = served.get("/metrics").text
     assert re.search(r'hourcast_model_info\{[^}]*version="3"[^}]*\} 1\.0', metrics)
     assert served.get("/livez").status_code == 200
@@ -263,6 +301,76 @@ def test_each_new_bar_is_forecast_before_its_hour_comes(world: World, market_bar
         assert [(r["version"], r["n"]) for r in live] == [(3, 3)]
         metrics = server.get("/metrics").text
         assert "hourcast_forecasts_recorded_total 96.0" in metrics
+
+
+def _width(row: dict[str, Any]) -> float:
+    return float(row["quantiles"][-1] - row["quantiles"][0])
+
+
+def test_forecasts_that_were_too_narrow_make_the_next_ones_wider(
+    world: World, market_bars: dict[str, Bars]
+) -> None:
+    """Two days of misses: served intervals grow beyond the model's own, and calibration, skill and metrics say so."""
+    now = NOW + timedelta(hours=48)
+    target = market_bars["BTC/USDT"].known_at(int(now.timestamp()))
+    with world.store() as store:
+        for bars in market_bars.values():
+            store.upsert_bars(bars.known_at(int(now.timestamp())), "files", now)
+        store.set_clock(now)
+        narrow = []
+        for hour in range(48):
+            origin = NOW + timedelta(hours=hour)
+            last = _close_at(target, origin.isoformat())
+            for horizon in range(1, 25):
+                spread = 1e-4 * (np.array(LEVELS) - 0.5)
+                narrow.append(
+                    ForecastRow(
+                        "trained", 2, "BTC/USDT", origin, horizon, origin + timedelta(hours=horizon), origin, "20240522",
+                        last, LEVELS, tuple((last * np.exp(spread)).tolist()),
+                    )
+                )  # fmt: skip
+        store.save_forecasts(narrow)
+    with world.serve(3, HOURCAST_MODEL_ALIAS="20240529") as server:
+        served = server.get("/predict").json()["forecasts"]
+        own = server.post("/predict_bars", _own(market_bars, until_time=now)).json()["forecasts"]
+        grown = [_width(a) / _width(b) for a, b in zip(served, own, strict=True)]
+        assert min(grown) > 1.005
+        assert grown[0] > 1.05
+        told = server.get("/calibration").json()
+        assert (told["adaptive"], told["version"], told["as_of"]) == (True, 3, "2024-06-15T00:00:00Z")
+        assert told["outcomes"] == sum(48 - (h - 1) for h in range(1, 25))
+        assert told["stretch_90"] / told["trained_stretch_90"] == pytest.approx(
+            float(np.mean(grown)), rel=0.03
+        )
+        windows = {(w["days"], w["horizon"]): w for w in server.get("/skill").json()["live"]}
+        assert set(windows) == {(days, h) for days in (7, 30) for h in (1, 6, 12, 24, None)}
+        assert windows[7, 1]["n"] == 48
+        assert windows[7, 1]["coverage_90"] <= 0.1 < windows[7, 24]["coverage_90_high"]
+        assert windows[7, 1]["skill"] < 0
+        wait_for(
+            lambda: 'hourcast_live_coverage_90{days="7",horizon="1"' in server.get("/metrics").text,
+            15,
+            "live coverage among the metrics",
+        )
+        assert f"hourcast_calibration_outcomes {told['outcomes']:.1f}" in server.get("/metrics").text
+
+
+def test_the_report_is_served_when_there_is_one(world: World) -> None:
+    """Before: 404 and the command that makes it. Then the page as it was kept, which may reach no other host."""
+    with world.serve(3) as server:
+        missing = server.get("/report")
+        assert (missing.status_code, missing.json()["detail"]) == (
+            404,
+            "there is no back-test report of trained yet; `hourcast report` writes one",
+        )
+        page = "<!doctype html><title>Back-test</title><p>Skill – 5 % better</p>"
+        with world.store() as store:
+            store.save_report("trained", NOW, "Back-test", page)
+        answer = server.get("/report")
+        assert (answer.status_code, answer.text) == (200, page)
+        assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert answer.headers["X-Hourcast-Made-At"] == "2024-06-13T00:00:00Z"
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
 
 
 def test_a_stale_store_is_told_and_forecasts_are_refused(world: World) -> None:

@@ -64,6 +64,7 @@ def _pods(objects: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         ({"serving__autoscaling__enabled": "true", "serving__autoscaling__minReplicas": "9"}, "serving.autoscaling.minReplicas is greater than maxReplicas"),
         ({"serving__minAvailable": "2"}, "serving.minAvailable is 2 of 2 pods, so no node could ever be drained; use a smaller one"),
         ({"viz__ingress__enabled": "true"}, "viz.ingress is enabled and has no host"),
+        ({"trainer__device": "cuda"}, "trainer.device is cuda and trainer.gpus is 0; a training sees no GPU that it does not ask for"),
         ({"settings__DATABASE_URL": "x"}, "settings.DATABASE_URL is set by the chart itself; use the value that is meant for it"),
         ({"serving__replcas": "3"}, "additional properties 'replcas' not allowed"),
         ({"controller__policy": "best"}, "value must be one of 'newest', 'champion'"),

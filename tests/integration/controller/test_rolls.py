@@ -274,12 +274,50 @@ def test_the_controller_serves_the_newest_and_operators_have_the_last_word(world
         if e["kind"] != "roll_started"
     ]
     assert events == [
-        ("rolled", 3, "controller"), ("pinned", 1, "operator"), ("rolled", 1, "controller"),
+        ("champion_moved", 1, "controller"), ("rolled", 3, "controller"), ("pinned", 1, "operator"), ("rolled", 1, "controller"),
         ("unpinned", 1, "operator"), ("rolled", 3, "controller"), ("held", 3, "operator"),
         ("released", None, "operator"), ("undone", 3, "operator"), ("rolled", 2, "controller"),
         ("unquarantined", 3, "operator"), ("rolled", 3, "controller"),
     ]  # fmt: skip
     assert "pinned v1" in say("history")
+
+
+def test_moves_of_the_champion_are_in_the_history(world: World, node: Node) -> None:
+    """What was proved with its proof, what a person did as done by hand; once each, also when a controller starts anew."""
+    url = f"{world.environment['HOURCAST_MLFLOW_URL']}/api/2.0/mlflow/registered-models/alias"
+
+    def move(version: int) -> None:
+        body = {"name": "trained", "alias": "champion", "version": str(version)}
+        httpx.post(url, json=body, timeout=30, trust_env=False).raise_for_status()
+
+    def told() -> list[dict[str, Any]]:
+        found = json.loads(hourcast(node.environment, "history", "--json", "--limit", "500").stdout)
+        return [e for e in reversed(found) if e["kind"] == "champion_moved"]
+
+    hourcast(node.environment, "hold")
+    try:
+        with _controller(world, node):
+            wait_for(lambda: len(told()) == 1, 40, "event of the first champion")
+            move(2)
+            wait_for(lambda: len(told()) == 2, 40, "event of a move by hand")
+        move(1)
+        with _controller(world, node):
+            wait_for(lambda: len(told()) == 3, 40, "event of a move that nobody watched")
+    finally:
+        move(1)
+    first, by_hand, back = told()
+    assert (first["version"], first["alias"], first["actor"]) == (1, "champion", "controller")
+    assert first["reason"] == "the first champion: there was none to compare it with"
+    assert (first["evidence"]["challenger"], first["evidence"]["champion"]) == (1, None)
+    assert (by_hand["version"], by_hand["reason"]) == (2, "moved by hand from version 1, no evidence")
+    assert by_hand["evidence"] == {"by_hand": True, "before": 1}
+    assert back["version"] == 1
+    assert back["reason"].startswith(
+        "moved by hand from version 2; its evidence is an earlier one, of 2024-06-06"
+    )
+    shown = hourcast(node.environment, "history").stdout
+    assert "champion moved v2" in shown
+    assert "moved by hand from version 1, no evidence" in shown
 
 
 def test_a_version_whose_package_is_corrupt_is_quarantined_and_not_tried_again(

@@ -57,7 +57,7 @@ def test_mlflow_gets_all_that_a_reader_needs(trained: World) -> None:
     url = trained.environment["HOURCAST_MLFLOW_URL"]
     tags = _versions(trained)[3]
     assert (tags["kind"], tags["gate"], tags["alias"], tags["trained_through"]) == (
-        "lstm",
+        "ensemble",
         "passed",
         "20240529",
         "2024-05-29",
@@ -67,7 +67,7 @@ def test_mlflow_gets_all_that_a_reader_needs(trained: World) -> None:
     (given,) = run["inputs"]["dataset_inputs"]
     assert given["dataset"]["digest"] == tags["data_fingerprint"]
     parameters = {p["key"] for p in run["data"]["params"]}
-    assert parameters >= {"seed", "hidden", "window_h"}
+    assert parameters >= {"seed", "lstm_hidden", "lstm_window_h"}
     history = _api(url, "metrics/get-history", run_id=tags["run_id"], metric_key="validation_loss")["metrics"]
     assert [m["step"] for m in history] == [1, 2]
     files = {f["path"] for f in _api(url, "artifacts/list", run_id=tags["run_id"])["files"]}
@@ -108,13 +108,13 @@ def test_the_gates_figures_are_in_the_store(trained: World) -> None:
         rows = store.evaluations("trained", "gate")
     by = {(e.version, e.baseline.split(" ")[0]): e for e in rows}
     assert set(by) >= {(1, "naive"), (2, "naive"), (3, "naive"), (3, "champion")}
-    lstm = by[(3, "naive")]
-    assert lstm.passed
-    assert lstm.figures["ratios"]["pinball 1 h / naive"] == pytest.approx(
-        lstm.figures["candidate"]["next_hour"]["pinball"] / lstm.figures["baseline"]["next_hour"]["pinball"]
+    made = by[(3, "naive")]
+    assert made.passed
+    assert made.figures["ratios"]["pinball 1 h / naive"] == pytest.approx(
+        made.figures["candidate"]["next_hour"]["pinball"] / made.figures["baseline"]["next_hour"]["pinball"]
     )
-    assert lstm.window_start == parse_hour("2024-05-30")
-    assert lstm.window_end == parse_hour("2024-06-13")
+    assert made.window_start == parse_hour("2024-05-30")
+    assert made.window_end == parse_hour("2024-06-13")
 
 
 def test_nothing_due_is_no_failure(trained: World) -> None:
@@ -145,6 +145,7 @@ def test_a_candidate_that_fails_gets_no_alias_and_the_floor_serves(fresh: World)
     environment = {
         **fresh.environment,
         "HOURCAST_GATE_MARGIN": "0",
+        "HOURCAST_GATE_P": "1e-9",
         "HOURCAST_LSTM_EPOCHS": "1",
         "HOURCAST_TRAIN_DAYS": "45",
     }
@@ -152,8 +153,8 @@ def test_a_candidate_that_fails_gets_no_alias_and_the_floor_serves(fresh: World)
     assert done.returncode == 0, done.stderr
     versions = _versions(fresh)
     assert (versions[1]["kind"], versions[1]["gate"]) == ("naive", "passed")
-    assert (versions[2]["kind"], versions[2]["gate"]) == ("lstm", "failed"), versions[2]["gate_reason"]
-    assert versions[2]["gate_reason"].startswith("worse than allowed (1.00): ")
+    assert (versions[2]["kind"], versions[2]["gate"]) == ("ensemble", "failed"), versions[2]["gate_reason"]
+    assert versions[2]["gate_reason"].startswith("not shown to be at most 0 % worse: ")
     assert _aliases(fresh) == {"20240326": 1, "champion": 1}
     assert "version 2 failed its gate" in done.stdout
 
@@ -175,9 +176,9 @@ def test_a_training_that_is_killed_leaves_nothing_half(fresh: World) -> None:
     for alias, version in aliases.items():
         assert versions[version]["gate"] == "passed", alias
     served = versions[aliases["20240522"]]
-    assert served["kind"] == "lstm"
+    assert served["kind"] == "ensemble"
     assert [
-        v for v, tags in versions.items() if tags.get("alias_set") == "true" and tags["kind"] == "lstm"
+        v for v, tags in versions.items() if tags.get("alias_set") == "true" and tags["kind"] == "ensemble"
     ] == [aliases["20240522"]]
     url = fresh.environment["HOURCAST_MLFLOW_URL"]
     experiment = _api(
@@ -260,7 +261,7 @@ def test_a_forecaster_from_the_registry_is_the_one_that_was_packaged(trained: Wo
     with tarfile.open(trained.folder / "bucket/bentos/trained/3.bento") as archive:
         archive.extractall(tmp_path, filter="data")
     packaged = load(tmp_path / "src/model/forecaster")
-    assert packaged.spec.kind == "lstm"
+    assert packaged.spec.kind == "ensemble"
     store = open_store(trained.store_url)
     bars = store.read_many(list(packaged.spec.symbols), known_at=NOW)
     assert packaged.predict(bars).quantiles.shape == (1, 24, 19)

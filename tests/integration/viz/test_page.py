@@ -77,6 +77,8 @@ def test_the_page_moves_by_itself_and_keeps_what_was_chosen(
         headline = page.get_by_test_id("headline")
         expect(headline).to_contain_text("BTC/USDT", timeout=_SLOW_MS)
         before = headline.inner_text()
+        live = page.get_by_test_id("live")
+        expect(live).to_contain_text("No close has come yet for one that was made an hour before.")
         page.get_by_text("1M", exact=True).click()
         page.get_by_text("Stitched champion").click()
         page.get_by_role("combobox").first.click()
@@ -92,6 +94,12 @@ def test_the_page_moves_by_itself_and_keeps_what_was_chosen(
         expect(legend.filter(has_text="20240522").first).to_be_visible(timeout=_SLOW_MS)
         expect(legend.filter(has_text="champion, stitched").first).to_be_visible()
         expect(page.get_by_text("03:00 UTC").first).to_be_visible()
+        # Skill is measured anew every ten seconds.
+        expect(live).to_contain_text("of 1 forecast: too little to judge. Expected: 90 %.", timeout=_SLOW_MS)
+        page.get_by_text("6 h", exact=True).click()
+        expect(page.get_by_text("08:00 UTC").first).to_be_visible(timeout=_SLOW_MS)
+        expect(live).to_contain_text("No close has come yet for one that was made 6 h before.")
+        expect(legend.filter(has_text="90 % expected inside").first).to_be_visible()
         with page.expect_download() as got:
             page.get_by_role("button", name="Download CSV").click()
         lines = Path(got.value.path()).read_text().splitlines()
@@ -102,6 +110,35 @@ def test_the_page_moves_by_itself_and_keeps_what_was_chosen(
         for tab, text in (("Skill", "Against"), ("Freshness", "BTC/USDT")):
             page.get_by_role("tab", name=tab).click()
             expect(page.get_by_text(text).first).to_be_visible(timeout=_SLOW_MS)
+        assert problems == []
+        page.close()
+    finally:
+        server.end()
+
+
+def test_the_report_opens_within_the_dashboard(
+    world: World, dashboard: tuple[str, str], browser: Browser
+) -> None:
+    """The link leads to a sentence while there is no report, to the report once there is one, and back."""
+    url, api = dashboard
+    server = _serve(world, api)
+    try:
+        page, problems = _open(browser, url)
+        link = page.get_by_role("link", name="Back-test report")
+        expect(link).to_be_visible(timeout=_SLOW_MS)
+        link.click()
+        told = page.get_by_role("status").filter(
+            has_text="There is no back-test report of trained yet; hourcast report writes one."
+        )
+        expect(told).to_be_visible(timeout=_SLOW_MS)
+        with world.store() as store:
+            store.save_report("trained", NOW, "Back-test", "<!doctype html><p>Five per cent better</p>")
+        page.reload()
+        expect(page.frame_locator("iframe").get_by_text("Five per cent better")).to_be_visible(
+            timeout=_SLOW_MS
+        )
+        page.get_by_role("link", name="Dashboard").click()
+        expect(page.get_by_test_id("headline")).to_contain_text("BTC/USDT", timeout=_SLOW_MS)
         assert problems == []
         page.close()
     finally:

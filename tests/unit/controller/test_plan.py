@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hourcast_controller.plan import (
     Deployment,
     Job,
+    NoteChampion,
     NoteHold,
     NotePin,
     NoteRolled,
@@ -86,6 +87,7 @@ def _observed(draw: st.DrawFn) -> Observed:
         noted_pin=draw(st.none() | st.integers(1, 6)),
         noted_hold=draw(st.booleans()),
         settled=draw(st.booleans()),
+        noted_champion=draw(_versions),
     )
 
 
@@ -199,6 +201,8 @@ def _apply(observed: Observed, actions: list[object]) -> Observed:
                 observed = replace(observed, noted_pin=pin)
             case NoteHold(hold):
                 observed = replace(observed, noted_hold=hold)
+            case NoteChampion(champion, _):
+                observed = replace(observed, noted_champion=champion)
             case Roll(version, alias, _):
                 deployment = replace(
                     deployment,
@@ -412,6 +416,29 @@ def test_a_pin_or_hold_that_was_set_by_hand_is_written_down_once() -> None:
     assert plan(replace(world, settled=True, noted_pin=2, noted_hold=True)) == []
     free = replace(world, deployment=replace(deployment, pin=None, hold=False), noted_pin=2, noted_hold=True)
     assert plan(replace(free, settled=True)) == [NotePin(None, 2), NoteHold(False)]
+
+
+def test_a_champion_that_has_moved_is_written_down_once() -> None:
+    """Whoever moved it and whatever is served; nothing is rolled for it under `newest`, and the next turn is at rest."""
+    aliases = {"20240608": 2, "champion": 1}
+    registry = RegistryState(aliases, {1: _facts(1), 2: _facts(2)})
+    deployment = Deployment(2, "20240608", 2, "20240608")
+    world = _world(registry=registry, index=aliases, deployment=deployment, last_rolled=2)
+    assert plan(world) == [NoteChampion(1, None)]
+    assert plan(replace(world, noted_champion=2)) == [NoteChampion(1, 2)]
+    assert plan(replace(world, noted_champion=1)) == []
+    gone = replace(world, registry=RegistryState({"20240608": 2}, registry.versions), index={"20240608": 2})
+    assert plan(replace(gone, noted_champion=1)) == [NoteChampion(None, 1)]
+    held = replace(world, deployment=replace(deployment, hold=True))
+    assert plan(held) == [NoteChampion(1, None)]
+
+
+def test_a_registry_without_aliases_has_not_lost_its_champion() -> None:
+    """Nothing is written down of a champion when no alias at all is seen."""
+    empty = _world(
+        registry=RegistryState({}, {}), index={}, deployment=Deployment(), last_rolled=None, noted_champion=1
+    )
+    assert plan(empty) == []
 
 
 def test_a_version_that_has_served_is_not_blamed_for_a_sick_place() -> None:

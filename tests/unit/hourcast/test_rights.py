@@ -17,7 +17,8 @@ def test_each_table_has_the_writer_of_the_design() -> None:
     """One writer a table; the clock and the schema's revision have none."""
     assert {table: _writers(table) for table in TABLES} == {
         "bars": {"etl"}, "ingest_runs": {"etl"}, "quarantined_bars": {"etl"}, "evaluations": {"trainer"},
-        "backtest_rows": {"trainer"}, "forecasts": {"serving"}, "events": {"controller"}, "clock": set(), "alembic_version": set(),
+        "backtest_rows": {"trainer"}, "walk_folds": {"trainer"}, "reports": {"trainer"},
+        "forecasts": {"serving"}, "events": {"controller"}, "clock": set(), "alembic_version": set(),
     }  # fmt: skip
 
 

@@ -11,16 +11,15 @@ from hourcast_trainer.calendar import next_due, plan_for
 _moments = st.integers(1_704_067_200, 1_767_225_600).map(from_epoch)
 
 
-@given(_moments, st.integers(2, 30))
-def test_a_plan_never_sees_the_future(as_of: datetime, gate_days: int) -> None:
-    """Training ends before the held-out window, which ends by the moment of the training."""
-    plan = plan_for(as_of, gate_days, 365)
-    assert plan.start < plan.train_end < plan.gate_end <= as_of
+@given(_moments, st.integers(2, 30), st.integers(0, 47))
+def test_a_plan_never_sees_the_future(as_of: datetime, gate_days: int, embargo_h: int) -> None:
+    """Training ends an embargo before the held-out window, which ends by the moment of the training."""
+    plan = plan_for(as_of, gate_days, 365, embargo_h)
+    assert plan.start < plan.train_end <= plan.gate_start < plan.gate_end <= as_of
+    assert plan.gate_start - plan.train_end == timedelta(hours=embargo_h)
+    assert plan.gate_start_s == plan.train_end_s + embargo_h * HOUR_S
     assert plan.gate_end - plan.train_end == timedelta(days=gate_days)
     assert plan.trained_through == (plan.train_end - timedelta(hours=1)).date()
-    first, last = plan.gate_origins_s(24)
-    assert first == plan.train_end_s
-    assert last + 24 * HOUR_S == plan.gate_end_s
 
 
 @given(_moments, st.integers(1, 30), st.integers(2, 30))

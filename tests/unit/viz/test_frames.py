@@ -78,13 +78,45 @@ def test_the_chart_draws_what_was_asked_for_and_shades_gaps() -> None:
     overlays = {"20250101": frames.forecasts(_forecasts()), "20250108": frames.forecasts(_forecasts())}
     gaps = [{"from": "2025-01-01T05:00Z", "to": "2025-01-01T07:00Z", "missing": 2}]
     figure = charts.candle_chart(
-        frames.candles(_candles()), overlays, frames.forecasts(_forecasts()), gaps, "1W"
+        frames.candles(_candles()), overlays, frames.forecasts(_forecasts()), gaps, "1W", 2
     )
-    named = [trace.name for trace in figure.data if trace.name]
-    assert named == ["20250101", "20250108", "price", "next 24 h", "volume"]
+    named = [trace.name for trace in figure.data if trace.name and trace.showlegend is not False]
+    assert named == [
+        "20250101", "20250108", "50 % expected inside", "80 % expected inside", "90 % expected inside", "median (stays)",
+    ]  # fmt: skip
     assert [shape.type for shape in figure.layout.shapes] == ["rect"]
     assert figure.layout.annotations[0].text == "2 h missing"
     assert figure.layout.uirevision == "1W"
+
+
+def test_the_fan_shows_each_band_in_the_colour_of_its_legend() -> None:
+    """Bands lie beside each other and never over: from the last close to their quantiles, the innermost the darkest."""
+    present = frames.forecasts(_forecasts())
+    figure = charts.candle_chart(frames.candles(_candles()), {}, present, [], "1W", 2)
+    alphas = {}
+    for share, names in (("50 %", ("p25", "p75")), ("80 %", ("p10", "p90")), ("90 %", ("p05", "p95"))):
+        parts = [t for t in figure.data if t.legendgroup == share]
+        assert sum(t.showlegend for t in parts) == 1
+        assert len({t.fillcolor for t in parts}) == 1
+        alphas[share] = float(parts[0].fillcolor.rstrip(")").split(",")[3])
+        ends = [value for t in parts for value in t.y]
+        assert (min(ends), max(ends)) == (present[names[0]].iloc[-1], present[names[1]].iloc[-1])
+        assert all(t.y[0] == t.y[-1] == 148.0 for t in parts)
+    inner, outer = (t for t in figure.data if t.legendgroup == "80 %")
+    assert min(inner.y[1:-1]) >= present["p75"].min()
+    assert max(outer.y[1:-1]) <= present["p25"].max()
+    assert alphas["50 %"] > alphas["80 %"] > alphas["90 %"]
+
+
+def test_the_chosen_hour_is_marked_in_the_fan() -> None:
+    """A bracket from the 5 % to the 95 % quantile stands at the hour that was chosen; at none that is not forecast."""
+    present = frames.forecasts(_forecasts())
+    figure = charts.candle_chart(frames.candles(_candles()), {}, present, [], "1W", 2)
+    (mark,) = [t for t in figure.data if t.name == "2 h"]
+    assert mark.x[3] == present.index[1]
+    assert (mark.y[3], mark.y[4]) == (present["p05"].iloc[1], present["p95"].iloc[1])
+    without = charts.candle_chart(frames.candles(_candles()), {}, present, [], "1W", 12)
+    assert not [t for t in without.data if t.name == "12 h"]
 
 
 def test_production_reaches_to_the_present() -> None:

@@ -16,6 +16,7 @@ from hourcast.errors import DataError
 __all__ = [
     "ALIAS_ANNOTATION",
     "CHAMPION",
+    "CHAMPION_EVIDENCE",
     "HOLD_ANNOTATION",
     "HOUR_S",
     "PIN_ANNOTATION",
@@ -40,6 +41,8 @@ __all__ = [
 
 HOUR_S = 3600
 CHAMPION = "champion"
+# Tag of a version that became champion: JSON of what was proved, of which `champion` is whom it succeeded.
+CHAMPION_EVIDENCE = "champion_evidence"
 VERSION_ANNOTATION = "hourcast.io/model-version"
 ALIAS_ANNOTATION = "hourcast.io/model-alias"
 PIN_ANNOTATION = "hourcast.io/pin"

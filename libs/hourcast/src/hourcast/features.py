@@ -6,7 +6,7 @@ forward for at most `max_staleness_s`, never filled from the future. Every sum o
 number of lags, so that a row does not depend on how much history was read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -16,23 +16,31 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hourcast.contracts import HOUR_S, Bars, FloatArray, IntArray, from_epoch
 from hourcast.errors import DataError
+from hourcast.volatility import VolatilitySpec, hour_of_week
 
 __all__ = [
+    "VOL_LAGS",
     "ExogenousFeature",
     "FeatureSpec",
     "Features",
     "Grid",
     "build",
-    "hour_of_week",
     "hourly_grid",
+    "log_volatilities",
     "why_unusable",
 ]
 
+VOL_LAGS = 720
 _CLIP = 8.0
 _MISSING_LIMIT = 0.05
 _TINY = 1e-8
 _OPEN_AGE_S = HOUR_S
-_FAST_H, _SLOW_H, _VOLUME_LAGS = 6.0, 168.0, 168
+_VOLUME_LAGS = 168
+_AT_ONCE = 4096
+_TRENDS_H = (6, 24)
+_WAVES = 4
+# The expected squared logarithm of high over low of a driftless walk is this many times its variance (Parkinson 1980).
+_RANGE_VARIANCE = 4 * float(np.log(2))
 
 
 class ExogenousFeature(BaseModel):
@@ -49,7 +57,8 @@ class FeatureSpec(BaseModel):
     """How features are built; it travels inside the model, so that serving builds what training built.
 
     `seasonal` holds 168 factors by hour of the week: the usual size of a return in that hour against the
-    mean, with mean square 1. `vol_halflife_h` and `vol_lags` say how recent squared returns are weighed.
+    mean, with mean square 1. `volatility` says over which half-lives recent ranges are weighed, each over the
+    last `vol_lags` hours, and how wide a return they make expect.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,14 +66,15 @@ class FeatureSpec(BaseModel):
     target: str
     exogenous: tuple[ExogenousFeature, ...] = ()
     window: Annotated[int, Field(ge=1, le=336)] = 24
-    vol_halflife_h: Annotated[float, Field(gt=0)] = 36.0
-    vol_lags: Annotated[int, Field(ge=_VOLUME_LAGS, le=2000)] = 336
+    vol_lags: Annotated[int, Field(ge=_VOLUME_LAGS, le=2000)] = VOL_LAGS
     seasonal: Annotated[tuple[float, ...], Field(min_length=168, max_length=168)]
+    volatility: VolatilitySpec
 
     @property
     def width(self) -> int:
         """Number of features of one hour."""
-        return 9 + 3 * len(self.exogenous)
+        scales = len(self.volatility.halflives_h) - 1
+        return 3 + scales + len(_TRENDS_H) + _WAVES + 3 * len(self.exogenous)
 
     @property
     def history_h(self) -> int:
@@ -76,14 +86,14 @@ class FeatureSpec(BaseModel):
 class Features:
     """Features of N origins.
 
-    `x` (N, window, width) float32, the last row of a window being the origin's own hour; `sigma` (N,) is the
-    deseasonalised volatility of one hour's log-return; `last_close` (N,) in the quote currency; `usable` (N,)
-    is False where history is missing, and then the other values of that origin mean nothing.
+    `x` (N, window, width) float32, the last row of a window being the origin's own hour; `log_volatility` (N, K) is
+    the logarithm of the deseasonalised volatility of one hour over each half-life; `last_close` (N,) in the quote
+    currency; `usable` (N,) is False where history is missing, and then the other values of that origin mean nothing.
     """
 
     origin: IntArray
     x: npt.NDArray[np.float32]
-    sigma: FloatArray
+    log_volatility: FloatArray
     last_close: FloatArray
     usable: npt.NDArray[np.bool_]
 
@@ -106,12 +116,6 @@ class Grid:
         """Place of moments on the grid; may lie outside of it."""
         place: IntArray = (moment_s - self.close_time[0]) // HOUR_S
         return place
-
-
-def hour_of_week(moment_s: IntArray) -> IntArray:
-    """0 … 167, counted from Thursday 00:00 UTC, as the epoch is."""
-    hours: IntArray = (moment_s // HOUR_S) % 168
-    return hours
 
 
 def hourly_grid(bars: Bars, end_s: int | None = None) -> Grid:
@@ -137,12 +141,15 @@ def hourly_grid(bars: Bars, end_s: int | None = None) -> Grid:
     return Grid(times, real, close, log_return, log_range, log_volume)
 
 
-def _past_mean(values: FloatArray, weights: FloatArray, real: FloatArray) -> FloatArray:
-    """Weighted mean over the last `len(weights)` hours, leaving out hours without a bar."""
-    n = len(values)
-    top: FloatArray = np.convolve(values * real, weights)[:n]
-    bottom: FloatArray = np.convolve(real, weights)[:n]
-    return top / np.maximum(bottom, _TINY)
+def _past_mean(values: FloatArray, weights: FloatArray, real: FloatArray, first: int = 0) -> FloatArray:
+    """Weighted mean over the last `len(weights)` hours, leaving out hours without a bar; from the row `first` on."""
+    lags = len(weights)
+    # As many lags for each row, whatever lies before the grid: a sum's last bits come from its length too.
+    before, since = np.zeros(max(lags - 1 - first, 0)), max(first - lags + 1, 0)
+    top = np.convolve(np.concatenate([before, (values * real)[since:]]), weights, "valid")
+    bottom = np.convolve(np.concatenate([before, real[since:]]), weights, "valid")
+    mean: FloatArray = top / np.where(bottom > 0, bottom, 1.0)
+    return mean
 
 
 def _halflife(hours: float, lags: int) -> FloatArray:
@@ -171,6 +178,26 @@ def _exogenous(bars: Bars, feature: ExogenousFeature, times: IntArray) -> FloatA
     return out
 
 
+def log_volatilities(
+    grid: Grid, seasonal: FloatArray, halflives_h: Sequence[float], lags: int = VOL_LAGS, first: int = 0
+) -> FloatArray:
+    """(G - first, K): at each hour of the grid, the logarithm of the volatility of one hour over each half-life.
+
+    Args:
+        grid: the target's hours.
+        seasonal: (168,) the usual size of each hour of the week, which is divided out.
+        halflives_h: (K,) hours.
+        lags: hours over which the means are taken.
+        first: the hour of the grid from which on they are wanted.
+    """
+    real = grid.real.astype(np.float64)
+    factor = seasonal[hour_of_week(grid.close_time)]
+    variance = (grid.log_range / factor) ** 2 / _RANGE_VARIANCE
+    means = [_past_mean(variance, _halflife(hours, lags), real, first) for hours in halflives_h]
+    out: FloatArray = np.log(np.sqrt(np.stack(means, axis=1)) + _TINY)
+    return out
+
+
 def build(bars: Mapping[str, Bars], spec: FeatureSpec, origins: IntArray) -> Features:
     """Features of each origin, from what was known at it.
 
@@ -183,15 +210,17 @@ def build(bars: Mapping[str, Bars], spec: FeatureSpec, origins: IntArray) -> Fea
         `Features` in the order of `origins`.
 
     Raises:
-        DataError: when the target has no bars.
+        DataError: when the target has no bars, or none that reach to an origin.
     """
     origins = np.asarray(origins, np.int64)
     target = bars.get(spec.target, Bars.empty(spec.target))
-    lags, window = spec.vol_lags, spec.window
+    window, halflives = spec.window, spec.volatility.halflives_h
     if not len(origins):
         none = np.empty(0)
         shape = (0, window, spec.width)
-        return Features(origins, np.empty(shape, np.float32), none, none, np.empty(0, np.bool_))
+        return Features(
+            origins, np.empty(shape, np.float32), np.empty((0, len(halflives))), none, np.empty(0, np.bool_)
+        )
     earliest = int(origins.min()) - (spec.history_h + 1) * HOUR_S
     grid = hourly_grid(
         target.take(slice(int(np.searchsorted(target.close_time, earliest)), None)), int(origins.max())
@@ -199,44 +228,59 @@ def build(bars: Mapping[str, Bars], spec: FeatureSpec, origins: IntArray) -> Fea
     place = grid.index(origins)
     size = len(grid.close_time)
     real = grid.real.astype(np.float64)
-
-    factor = np.asarray(spec.seasonal)[hour_of_week(grid.close_time)]
-    calm = grid.log_return / factor
-    square = calm**2
-    sigma = np.sqrt(_past_mean(square, _halflife(spec.vol_halflife_h, lags), real)) + _TINY
-    fast = np.sqrt(_past_mean(square, _halflife(_FAST_H, lags), real)) + _TINY
-    slow = np.sqrt(_past_mean(square, _halflife(_SLOW_H, lags), real)) + _TINY
-    usual_volume = _past_mean(grid.log_volume, np.ones(_VOLUME_LAGS), real)
-
-    hours = grid.close_time // HOUR_S
-    day, week = 2 * np.pi * (hours % 24) / 24, 2 * np.pi * (hours % 168) / 168
-    columns = np.empty((size, spec.width))
-    columns[:, 0] = calm
-    columns[:, 1] = grid.log_range / factor
-    columns[:, 2] = np.clip(grid.log_volume - usual_volume, -_CLIP, _CLIP)
-    columns[:, 3] = np.log(fast / sigma)
-    columns[:, 4] = np.log(slow / sigma)
-    for i, wave in enumerate((np.sin(day), np.cos(day), np.sin(week), np.cos(week))):
-        columns[:, 5 + i] = wave
-    for i, feature in enumerate(spec.exogenous):
-        series = bars.get(feature.symbol, Bars.empty(feature.symbol))
-        columns[:, 9 + 3 * i : 12 + 3 * i] = _exogenous(
-            series.known_at(int(origins.max())), feature, grid.close_time
-        )
-
     inside = (place >= 0) & (place < size) & ((origins - grid.close_time[0]) % HOUR_S == 0)
     safe = np.where(inside, place, 0)
-    holes = np.concatenate([[0], np.cumsum(~grid.real)])
-    start = safe - spec.history_h + 1
-    missing = holes[safe + 1] - holes[np.maximum(start, 0)]
-    usable = inside & grid.real[safe] & (start >= 0) & (missing <= _MISSING_LIMIT * spec.history_h)
+    # The history before the first window is summed over, and has no rows of its own.
+    first = max(int(safe.min()) - window + 1, 0)
 
-    rows = np.maximum(safe[:, None] + np.arange(-window + 1, 1)[None, :], 0)
-    x = columns[rows]
-    scale = sigma[safe][:, None]
-    x[:, :, 0] = np.clip(x[:, :, 0] / scale, -_CLIP, _CLIP)
-    x[:, :, 1] = np.clip(x[:, :, 1] / scale, 0.0, _CLIP)
-    return Features(origins, x.astype(np.float32), sigma[safe], grid.close[safe], usable)
+    seasonal = np.asarray(spec.seasonal)
+    factor = seasonal[hour_of_week(grid.close_time)]
+    volatility = log_volatilities(grid, seasonal, halflives, spec.vol_lags, first)
+    middle = len(halflives) // 2
+    calm = grid.log_return / factor
+    usual_volume = _past_mean(grid.log_volume, np.ones(_VOLUME_LAGS), real, first)
+
+    hours = grid.close_time[first:] // HOUR_S
+    day, week = 2 * np.pi * (hours % 24) / 24, 2 * np.pi * (hours % 168) / 168
+    others = [
+        np.clip(volatility[:, k] - volatility[:, middle], -_CLIP, _CLIP)
+        for k in range(len(halflives))
+        if k != middle
+    ]
+    trends = [np.convolve(calm, np.ones(h))[first:size] / np.sqrt(h) for h in _TRENDS_H]
+    columns = np.stack(
+        [
+            calm[first:],
+            (grid.log_range / factor)[first:],
+            *trends,
+            np.clip(grid.log_volume[first:] - usual_volume, -_CLIP, _CLIP),
+            *others,
+            *(np.sin(day), np.cos(day), np.sin(week), np.cos(week)),
+        ],
+        axis=1,
+    )
+    for feature in spec.exogenous:
+        series = bars.get(feature.symbol, Bars.empty(feature.symbol))
+        known = _exogenous(series.known_at(int(origins.max())), feature, grid.close_time)
+        columns = np.concatenate([columns, known[first:]], axis=1)
+
+    # Hours before the first bar are missing like any others: nothing may depend on how much history was read.
+    whole = np.concatenate([[0], np.cumsum(grid.real)])
+    missing = spec.history_h - (whole[safe + 1] - whole[np.maximum(safe - spec.history_h + 1, 0)])
+    usable = inside & grid.real[safe] & (missing <= _MISSING_LIMIT * spec.history_h)
+
+    x = np.empty((len(origins), window, spec.width), np.float32)
+    # Prices' columns are counted in the volatility that was known at the origin, not in each hour's own.
+    scaled = slice(0, 2 + len(_TRENDS_H))
+    sigma = np.exp(volatility[safe - first, middle])[:, None, None]
+    # In parts, since years of windows in double precision would take twice what they end as.
+    for begin in range(0, len(origins), _AT_ONCE):
+        part = slice(begin, begin + _AT_ONCE)
+        rows = np.maximum(safe[part, None] + np.arange(-window + 1, 1)[None, :] - first, 0)
+        windows = columns[rows]
+        windows[:, :, scaled] = np.clip(windows[:, :, scaled] / sigma[part], -_CLIP, _CLIP)
+        x[part] = windows
+    return Features(origins, x, volatility[safe - first], grid.close[safe], usable)
 
 
 def why_unusable(bars: Bars, spec: FeatureSpec, origin_s: int) -> str:

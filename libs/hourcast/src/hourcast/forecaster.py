@@ -1,7 +1,8 @@
-"""The forecaster: a directory with `spec.json` and, unless naive, `network.onnx`.
+"""The forecaster: a directory with `spec.json`, `network.onnx` where the kind has one, and `members/<kind>/` of an ensemble.
 
 It runs on onnxruntime and numpy alone; nothing is unpickled. A forecast of horizon h from origin t is a set
-of quantiles of the close at t + h hours, anchored to the close at t.
+of quantiles of the close at t + h hours, anchored to the close at t: the last close times exp(scale * z), where the
+scale says how wide returns are expected to be now (`hourcast.volatility`) and z is the model's.
 """
 
 import hashlib
@@ -15,20 +16,24 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from hourcast.conformal import ConformalState, shifted
 from hourcast.contracts import HOUR_S, Bars, FloatArray, Golden, IntArray, from_epoch
 from hourcast.errors import DataError
-from hourcast.features import FeatureSpec, build, hour_of_week, hourly_grid, why_unusable
+from hourcast.features import Features, FeatureSpec, build, hourly_grid, why_unusable
+from hourcast.volatility import season
 
 __all__ = [
     "HORIZONS",
     "LEVELS",
+    "SCHEMA",
     "Forecaster",
     "ForecasterSpec",
     "Forecasts",
+    "Kind",
+    "Member",
     "TrainingSpan",
     "check_golden",
     "golden_from_json",
-    "horizon_scale",
     "load",
     "make_golden",
     "naive_quantiles",
@@ -38,7 +43,10 @@ __all__ = [
 LEVELS: tuple[float, ...] = tuple(round(0.05 * i, 2) for i in range(1, 20))
 HORIZONS: tuple[int, ...] = tuple(range(1, 25))
 NAIVE_WINDOW_H = 720
-_SPEC, _NETWORK = "spec.json", "network.onnx"
+SCHEMA = 2
+Kind = Literal["boosting", "ensemble", "lstm", "naive", "transformer", "volatility"]
+_SPEC, _NETWORK, _MEMBERS = "spec.json", "network.onnx", "members"
+_WITHOUT_NETWORK = ("ensemble", "naive", "volatility")
 _BATCH = 4096
 
 
@@ -54,21 +62,32 @@ class TrainingSpan(_Closed):
     rows: int
 
 
+class Member(_Closed):
+    """One part of an ensemble: its kind, which names its folder, and its weight at each horizon."""
+
+    kind: Kind
+    weights: tuple[Annotated[float, Field(ge=0, le=1)], ...]
+
+
 class ForecasterSpec(_Closed):
     """Everything about a forecaster but the network's weights.
 
-    `calibration` (horizons, levels) multiplies each quantile's distance from the median; `median_shrink` in
-    [0, 1] multiplies the median itself, 0 meaning that the point forecast is the last close.
+    `base` (horizons, levels) is z itself where there is no network (kind `volatility`). `calibration` (horizons,
+    levels) multiplies each quantile's distance from the median, `conformal` goes on from there as closes come;
+    `median_shrink` in [0, 1] multiplies the median itself, 0 meaning that the point forecast is the last close.
     """
 
-    schema_version: Literal[1] = 1
-    kind: Literal["lstm", "naive"]
+    schema_version: Literal[2] = 2
+    kind: Kind
     target: str
     horizons: tuple[int, ...] = HORIZONS
     levels: tuple[float, ...] = LEVELS
     naive_window_h: Annotated[int, Field(ge=48)] = NAIVE_WINDOW_H
     features: FeatureSpec | None = None
+    base: tuple[tuple[float, ...], ...] | None = None
+    members: tuple[Member, ...] = ()
     calibration: tuple[tuple[float, ...], ...] | None = None
+    conformal: ConformalState | None = None
     median_shrink: Annotated[float, Field(ge=0, le=1)] = 0.0
     training: TrainingSpan
     trained_through: date
@@ -80,16 +99,34 @@ class ForecasterSpec(_Closed):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if tuple(sorted(set(self.horizons))) != self.horizons or self.horizons[0] < 1:
+        if tuple(sorted(set(self.horizons))) != self.horizons or min(self.horizons, default=0) < 1:
             raise ValueError("horizons must be positive, ascending and distinct")
         if tuple(sorted(set(self.levels))) != self.levels or 0.5 not in self.levels:
             raise ValueError("levels must be ascending and distinct and hold 0.5")
-        if self.kind != "naive" and self.features is None:
+        if self.kind not in ("naive", "ensemble") and self.features is None:
             raise ValueError(f"a forecaster of kind {self.kind} needs features")
-        if self.calibration is not None and (
-            np.asarray(self.calibration).shape != (len(self.horizons), len(self.levels))
+        if self.features is not None and self.features.target != self.target:
+            raise ValueError("features must be of the same target")
+        if self.features is not None and self.features.volatility.horizons != self.horizons:
+            raise ValueError("features must hold a volatility of the same horizons")
+        for name in ("base", "calibration"):
+            table = getattr(self, name)
+            if table is not None and [len(row) for row in table] != [len(self.levels)] * len(self.horizons):
+                raise ValueError(f"{name} must have the shape (horizons, levels)")
+        if (self.kind == "volatility") != (self.base is not None):
+            raise ValueError("base belongs to the kind volatility, and to no other")
+        if (self.kind == "ensemble") != bool(self.members):
+            raise ValueError("members belong to the kind ensemble, and to no other")
+        if self.members:
+            if len({member.kind for member in self.members}) < len(self.members):
+                raise ValueError("members must be of different kinds")
+            fit = all(len(member.weights) == len(self.horizons) for member in self.members)
+            if not fit or not np.allclose(np.sum([member.weights for member in self.members], axis=0), 1):
+                raise ValueError("members' weights must sum to 1 at each horizon")
+        if self.conformal is not None and (
+            self.conformal.horizons != self.horizons or self.conformal.levels != self.levels
         ):
-            raise ValueError("calibration must have the shape (horizons, levels)")
+            raise ValueError("conformal must have the same horizons and levels")
         return self
 
     @property
@@ -150,14 +187,6 @@ def _refuse_unknown(wanted: Sequence[int], known: Sequence[int]) -> None:
         )
 
 
-def horizon_scale(spec: FeatureSpec, origins: IntArray, horizons: Sequence[int]) -> FloatArray:
-    """(N, H): the root of the summed squared seasonal factors over the hours of each horizon."""
-    ahead = np.arange(1, max(horizons) + 1, dtype=np.int64) * HOUR_S
-    factors = np.asarray(spec.seasonal)[hour_of_week(origins[:, None] + ahead)]
-    total: FloatArray = np.sqrt(np.cumsum(factors**2, axis=1))
-    return total[:, np.asarray(horizons) - 1]
-
-
 def naive_quantiles(
     bars: Bars,
     origins: IntArray,
@@ -175,8 +204,9 @@ def naive_quantiles(
     origins = np.asarray(origins, np.int64)
     need = window_h + max(horizons)
     earliest = int(origins.min()) - (need + 1) * HOUR_S
-    recent = bars.take(slice(int(np.searchsorted(bars.close_time, earliest)), None))
-    grid = hourly_grid(recent, int(origins.max()))
+    # From the bar that was the newest then, so that a hole there does not depend on how much history was read.
+    first = int(np.searchsorted(bars.close_time, earliest, side="right")) - 1
+    grid = hourly_grid(bars.take(slice(max(first, 0), None)), int(origins.max()))
     place = grid.index(origins)
     inside = (place >= need) & (place < len(grid.close_time))
     safe = np.where(inside, place, 0)
@@ -204,13 +234,23 @@ def naive_quantiles(
 class Forecaster:
     """A loaded forecaster. `predict` may be called from several threads at once."""
 
-    def __init__(self, spec: ForecasterSpec, network: bytes | None) -> None:
+    def __init__(
+        self, spec: ForecasterSpec, network: bytes | None = None, members: Sequence["Forecaster"] = ()
+    ) -> None:
         self.spec = spec
+        self.members = tuple(members)
         self._network = network
         self._session: Any = None
-        if spec.kind == "naive":
+        kinds, wanted_kinds = [m.spec.kind for m in self.members], [m.kind for m in spec.members]
+        if kinds != wanted_kinds:
+            raise DataError(f"an ensemble of {wanted_kinds} got {kinds}")
+        for member in self.members:
+            theirs = member.spec
+            if (theirs.target, theirs.horizons, theirs.levels) != (spec.target, spec.horizons, spec.levels):
+                raise DataError(f"the member {theirs.kind} forecasts something else than its ensemble")
+        if spec.kind in _WITHOUT_NETWORK:
             if network is not None:
-                raise DataError("a naive forecaster has no network, but network.onnx is there")
+                raise DataError(f"a forecaster of kind {spec.kind} has no network, but network.onnx is there")
             return
         if network is None:
             raise DataError(f"a forecaster of kind {spec.kind} needs network.onnx, which is missing")
@@ -235,10 +275,23 @@ class Forecaster:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over spec and network, 16 hex digits."""
+        """SHA-256 over spec, network and members, 16 hex digits."""
         digest = hashlib.sha256(self.spec.model_dump_json().encode())
         digest.update(self._network or b"")
+        for member in self.members:
+            digest.update(member.fingerprint.encode())
         return digest.hexdigest()[:16]
+
+    @property
+    def history_h(self) -> int:
+        """Hours of bars before an origin that a forecast needs."""
+        return max((m.history_h for m in self.members), default=self.spec.history_h)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The target first, then every exogenous series that the model or a member looks at."""
+        found = (*self.spec.symbols, *(s for m in self.members for s in m.symbols))
+        return tuple(dict.fromkeys(found))
 
     def predict(
         self,
@@ -247,6 +300,7 @@ class Forecaster:
         horizons: Sequence[int] | None = None,
         *,
         skip_unusable: bool = False,
+        shift: FloatArray | None = None,
     ) -> Forecasts:
         """Forecast from each origin with one run of the network.
 
@@ -255,6 +309,8 @@ class Forecaster:
             origins: (N,) epoch seconds, close times of target bars; default: the newest close.
             horizons: which of the spec's horizons; default: all.
             skip_unusable: leave out origins that lack history, instead of refusing them.
+            shift: conformal shift (H, Q) or (N, H, Q) over the spec's horizons and levels; default: that of the
+                spec's own state. Ignored by the naive floor, which is the reference.
 
         Raises:
             DataError: when an origin lacks history, a horizon is unknown, or the network gives no number.
@@ -270,36 +326,75 @@ class Forecaster:
             shape = (0, len(wanted), len(spec.levels))
             return Forecasts(at, wanted, spec.levels, np.empty(0), np.empty(shape))
         if spec.kind == "naive":
-            quantiles, last, usable = naive_quantiles(target, at, wanted, spec.levels, spec.naive_window_h)
-            if not skip_unusable and not usable.all():
-                moment = from_epoch(at[~usable][0]).isoformat()
-                raise DataError(
-                    f"a forecast from {moment} needs {spec.history_h} hours of {spec.target} before it; "
-                    "run `hourcast etl gaps`"
-                )
+            quantiles, last, usable = self._naive(target, at, wanted, skip_unusable)
         else:
-            quantiles, last, usable = self._network_quantiles(bars, at, wanted, skip_unusable)
+            returns, last, usable = self._returns(bars, at, wanted, skip_unusable, {})
+            if shift is None and spec.conformal is not None:
+                shift = spec.conformal.table
+            if shift is not None:
+                chosen = [spec.horizons.index(h) for h in wanted]
+                returns = shifted(returns, shift[..., chosen, :], spec.levels.index(0.5))
+            quantiles = last[:, None, None] * np.exp(returns)
         if skip_unusable:
             at, last, quantiles = at[usable], last[usable], quantiles[usable]
         if not np.isfinite(quantiles).all():
             raise DataError(f"the {spec.kind} model gave a value that is not a number")
         return Forecasts(at, wanted, spec.levels, last, quantiles)
 
-    def _network_quantiles(
-        self, bars: Mapping[str, Bars], at: IntArray, wanted: tuple[int, ...], skip_unusable: bool
+    def _naive(
+        self, target: Bars, at: IntArray, wanted: tuple[int, ...], skip_unusable: bool
     ) -> tuple[FloatArray, FloatArray, np.ndarray[Any, np.dtype[np.bool_]]]:
         spec = self.spec
+        prices, last, usable = naive_quantiles(target, at, wanted, spec.levels, spec.naive_window_h)
+        if not skip_unusable and not usable.all():
+            moment = from_epoch(at[~usable][0]).isoformat()
+            raise DataError(
+                f"a forecast from {moment} needs {spec.history_h} hours of {spec.target} before it; "
+                "run `hourcast etl gaps`"
+            )
+        return prices, last, usable
+
+    def _returns(
+        self,
+        bars: Mapping[str, Bars],
+        at: IntArray,
+        wanted: tuple[int, ...],
+        skip_unusable: bool,
+        built: dict[FeatureSpec, Features],
+    ) -> tuple[FloatArray, FloatArray, np.ndarray[Any, np.dtype[np.bool_]]]:
+        """Quantiles (N, h, Q) of log-returns before the conformal shift, last close and usable (N,).
+
+        `built` keeps features by their specification, since an ensemble's members mostly share one.
+        """
+        spec = self.spec
+        chosen = [spec.horizons.index(h) for h in wanted]
+        if spec.kind == "ensemble":
+            parts = [m._returns(bars, at, wanted, skip_unusable, built) for m in self.members]
+            returns = sum(
+                np.asarray(member.weights)[None, chosen, None] * part[0]
+                for member, part in zip(spec.members, parts, strict=True)
+            )
+            usable = np.logical_and.reduce([part[2] for part in parts])
+            return self.adjust(np.asarray(returns), wanted), parts[0][1], usable
+        if spec.kind == "naive":
+            prices, last, usable = self._naive(bars[spec.target], at, wanted, skip_unusable)
+            return np.log(prices / last[:, None, None]), last, usable
         assert spec.features is not None
-        features = build(bars, spec.features, at)
+        features = built.get(spec.features)
+        if features is None:
+            features = built[spec.features] = build(bars, spec.features, at)
         if not skip_unusable and not features.usable.all():
             first = int(at[~features.usable][0])
             raise DataError(why_unusable(bars[spec.target], spec.features, first))
-        z = self.run_network(features.x)
-        chosen = [spec.horizons.index(h) for h in wanted]
-        z = self.adjust(z)[:, chosen]
-        scale = features.sigma[:, None] * horizon_scale(spec.features, at, wanted)
-        change = z * scale[:, :, None]
-        return features.last_close[:, None, None] * np.exp(change), features.last_close, features.usable
+        if spec.base is not None:
+            z = np.broadcast_to(np.asarray(spec.base), (len(at), len(spec.horizons), len(spec.levels)))[
+                :, chosen
+            ]
+        else:
+            z = self.run_network(features.x)[:, chosen]
+        ahead = season(spec.features.seasonal, at, wanted)
+        scale = spec.features.volatility.scale(features.log_volatility, ahead, wanted)
+        return self.adjust(z, wanted) * scale[:, :, None], features.last_close, features.usable
 
     def run_network(self, x: np.ndarray[Any, np.dtype[np.float32]]) -> FloatArray:
         """The network's raw z (N, horizons, levels) for features x (N, window, width)."""
@@ -307,50 +402,75 @@ class Forecaster:
         z: FloatArray = np.concatenate(parts).astype(np.float64)
         return z
 
-    def adjust(self, z: FloatArray) -> FloatArray:
-        """Apply shrinkage and calibration to the network's z (N, H, Q), and keep quantiles from crossing."""
-        centre = self.spec.levels.index(0.5)
+    def adjust(self, z: FloatArray, horizons: Sequence[int] | None = None) -> FloatArray:
+        """Apply shrinkage and calibration to z or returns (N, h, Q), and keep quantiles from crossing."""
+        spec = self.spec
+        centre = spec.levels.index(0.5)
         median = z[:, :, centre : centre + 1]
         spread = z - median
-        if self.spec.calibration is not None:
-            spread = spread * np.asarray(self.spec.calibration)
-        return np.sort(median * self.spec.median_shrink + spread, axis=2)
+        if spec.calibration is not None:
+            chosen = [spec.horizons.index(h) for h in (spec.horizons if horizons is None else horizons)]
+            spread = spread * np.asarray(spec.calibration)[chosen]
+        return np.sort(median * spec.median_shrink + spread, axis=2)
 
 
-def save(directory: Path, spec: ForecasterSpec, network: bytes | None) -> None:
+def save(directory: Path, forecaster: Forecaster) -> None:
     """Write a forecaster's directory."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / _SPEC).write_text(spec.model_dump_json(indent=1))
-    if network is not None:
-        (directory / _NETWORK).write_bytes(network)
+    (directory / _SPEC).write_text(forecaster.spec.model_dump_json(indent=1))
+    if forecaster._network is not None:
+        (directory / _NETWORK).write_bytes(forecaster._network)
+    for member in forecaster.members:
+        save(directory / _MEMBERS / member.spec.kind, member)
 
 
 def load(directory: Path) -> Forecaster:
     """Load a forecaster's directory.
 
     Raises:
-        DataError: when a file is missing, is not what it should be, or the two do not fit each other.
+        DataError: when a file is missing, is not what it should be, or the parts do not fit each other; what is wrong
+            with a member begins with its folder.
     """
     try:
-        spec = ForecasterSpec.model_validate_json((directory / _SPEC).read_bytes())
+        written = (directory / _SPEC).read_bytes()
+        spec = ForecasterSpec.model_validate_json(written)
     except FileNotFoundError:
         raise DataError("spec.json is missing; this is no forecaster") from None
     except ValidationError as error:
+        if (schema := _schema_of(written)) not in (None, SCHEMA):
+            raise DataError(
+                f"spec.json has schema {schema}, and this Hourcast reads schema {SCHEMA}; train again with `hourcast train`"
+            ) from None
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"]) or "spec"
         raise DataError(f"spec.json is not valid: {where}: {problem['msg']}") from None
     network = directory / _NETWORK
-    return Forecaster(spec, network.read_bytes() if network.exists() else None)
+    members = []
+    for member in spec.members:
+        try:
+            members.append(load(directory / _MEMBERS / member.kind))
+        except DataError as error:
+            raise DataError(f"{_MEMBERS}/{member.kind}: {error}") from None
+    return Forecaster(spec, network.read_bytes() if network.exists() else None, members)
+
+
+def _schema_of(written: bytes) -> object:
+    try:
+        return json.loads(written).get("schema_version")
+    except (ValueError, AttributeError):
+        return None
 
 
 def make_golden(forecaster: Forecaster, bars: Mapping[str, Bars], origin_s: int) -> Golden:
     """An input (only the bars that the forecast needs) and the output that `forecaster` gives for it."""
-    start = origin_s - (forecaster.spec.history_h + 2) * HOUR_S
+    start = origin_s - (forecaster.history_h + 2) * HOUR_S
     needed: dict[str, Bars] = {}
-    for symbol in forecaster.spec.symbols:
+    for symbol in forecaster.symbols:
         known = bars.get(symbol, Bars.empty(symbol)).known_at(origin_s)
         early = start if symbol == forecaster.spec.target else start - 7 * 24 * HOUR_S
-        needed[symbol] = known.take(slice(int(np.searchsorted(known.close_time, early)), None))
+        # With the bar that was the newest then: a forecast carries it over a hole.
+        first = int(np.searchsorted(known.close_time, early, side="right")) - 1
+        needed[symbol] = known.take(slice(max(first, 0), None))
     forecast = forecaster.predict(needed, np.array([origin_s], np.int64))
     return Golden(
         bars={symbol: part.to_json() for symbol, part in needed.items()},

@@ -4,63 +4,36 @@ import logging
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from operator import itemgetter
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any
 
 import numpy as np
-import numpy.typing as npt
 from fastapi import BackgroundTasks, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, with_config
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from typing_extensions import TypedDict  # pydantic refuses typing's own before Python 3.12
 
 from hourcast import __version__
-from hourcast.contracts import HOUR_S, Bars, alias_kind, parse_hour
+from hourcast.contracts import alias_kind, parse_hour
 from hourcast.errors import ConfigurationError, DataError, HourcastError, RefusedError, UnavailableError
 from hourcast_bento import callback
 from hourcast_bento.docs_page import DOCS_PAGE
-from hourcast_bento.serving import Made, NotFoundError, Serving
+from hourcast_bento.horizons import FORMS, parse_horizons
+from hourcast_bento.own_bars import OwnBars, Read, check, read
+from hourcast_bento.serving import Calibration, Made, NotFoundError, Serving
 
 __all__ = ["build_app"]
 
 _LOG = logging.getLogger(__name__)
 _MAX_BARS = 10_000
-_PRICES = itemgetter("open", "high", "low", "close")
+_NO_OTHER_HOST = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:"}
 _FAILED = "the server failed at this request; the operator finds the reason in its log"
 
 
 class _BadInputError(HourcastError):
     """A request that cannot be answered as it is; the message says what would be right."""
-
-
-_Price = Annotated[float, Field(gt=0)]
-
-
-# A dict, since thousands come at once and a model each would cost more than the forecast.
-@with_config(ConfigDict(extra="forbid"))
-class OwnBar(TypedDict):
-    """One bar of the caller. `close_time` defaults to an hour after `open_time`."""
-
-    open_time: datetime
-    close_time: NotRequired[datetime | None]
-    open: _Price
-    high: _Price
-    low: _Price
-    close: _Price
-    volume: NotRequired[Annotated[float, Field(ge=0)]]
-
-
-class OwnBars(BaseModel):
-    """A caller's own bars by symbol, in order of time."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    bars: Annotated[dict[str, Annotated[list[OwnBar], Field(max_length=20_000)]], Field(max_length=16)]
-    horizons: Annotated[list[int], Field(max_length=24)] | None = None
 
 
 def _json(value: Any) -> Any:
@@ -90,8 +63,15 @@ def _moment(name: str, text: str | None) -> datetime | None:
         raise _BadInputError(f"{name}: {error}") from None
 
 
+def _horizons(text: str) -> tuple[int, ...]:
+    try:
+        return parse_horizons(text)
+    except ValueError as error:
+        raise _BadInputError(f"horizon: {error}") from None
+
+
 def _span(
-    start: str | None, end: str | None, now: datetime, newest: datetime | None, max_hours: int
+    start: str | None, end: str | None, now: datetime, newest: datetime | None, max_hours: int, horizons: int
 ) -> tuple[datetime, datetime] | None:
     since, until = _moment("start", start), _moment("end", end)
     if since is None and until is None:
@@ -107,10 +87,15 @@ def _span(
         raise _BadInputError(
             f"the range has {hours} hours, at most {max_hours} are answered; ask for parts of it"
         )
+    if hours * horizons > max_hours:
+        raise _BadInputError(
+            f"the range has {hours} hours at {horizons} horizons, {hours * horizons} forecasts; at most {max_hours} "
+            "are answered; ask for parts of it, or for fewer horizons"
+        )
     return since, until
 
 
-# FastAPI would parse the body into dicts first and then look at each again; pydantic reads JSON in one go.
+# FastAPI would parse the body into dicts first and then look at each again; `own_bars` reads it in one go.
 _OWN_BARS_BODY = {
     "requestBody": {
         "required": True,
@@ -119,9 +104,9 @@ _OWN_BARS_BODY = {
 }
 
 
-async def _read_own(request: Request) -> OwnBars:
+async def _read_own(request: Request) -> Read:
     try:
-        return OwnBars.model_validate_json(await request.body())
+        return read(await request.body())
     except ValidationError as error:
         raise RequestValidationError(
             [{**item, "loc": ("body", *item["loc"])} for item in error.errors()]
@@ -134,45 +119,6 @@ def _schemas() -> dict[str, Any]:
     return {**whole.pop("$defs"), "OwnBars": whole}
 
 
-def _own(payload: OwnBars) -> dict[str, Bars]:
-    out = {}
-    for symbol, rows in payload.bars.items():
-        opens = np.array([_epoch(r["open_time"]) for r in rows], np.int64)
-        ends = [r.get("close_time") for r in rows]
-        closes = np.array(
-            [_epoch(end) if end else o + HOUR_S for end, o in zip(ends, opens.tolist(), strict=True)],
-            np.int64,
-        )
-        prices = np.array([(*_PRICES(r), r.get("volume", 0.0)) for r in rows], np.float64).reshape(
-            len(rows), 5
-        )
-        first, high, low, close = (prices[:, i] for i in range(4))
-        checks: tuple[tuple[npt.NDArray[np.bool_], Callable[[OwnBar], str]], ...] = (
-            (
-                (low > np.minimum(first, close)) | (high < np.maximum(first, close)),
-                lambda r: (
-                    f"low {r['low']:g} and high {r['high']:g} must enclose open {r['open']:g} and close {r['close']:g}"
-                ),
-            ),
-            (closes <= opens, lambda _: "close_time must lie after open_time"),
-            (
-                np.diff(opens, prepend=opens[:1] - 1) <= 0,
-                lambda _: "open_time must be later than that of the bar before it",
-            ),
-        )
-        for wrong, told in checks:
-            if wrong.any():
-                i = int(np.argmax(wrong))
-                raise _BadInputError(f"bars[{symbol!r}][{i}]: {told(rows[i])}")
-        out[symbol] = Bars.of(symbol, opens, prices, closes)
-    return out
-
-
-def _epoch(moment: datetime) -> int:
-    """Whole seconds; a time without a zone is UTC, as everywhere in this API."""
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
-
-
 def _body(serving: Serving, made: Made) -> dict[str, Any]:
     forecasts = made.forecasts
     scale = float(np.median(forecasts.last_close)) if len(forecasts.last_close) else 1.0
@@ -182,10 +128,12 @@ def _body(serving: Serving, made: Made) -> dict[str, Any]:
     point = np.round(forecasts.point, digits).tolist()
     target, origin = forecasts.target_time, _text(forecasts.origin)
     target_text = [_text(row) for row in target] if len(origin) else []
-    info = made.info
+    info, asked = made.info, made.asked
     rows = []
     for i, begun in enumerate(origin):
         for j, horizon in enumerate(forecasts.horizons):
+            if asked is not None and not asked[i, j]:
+                continue
             actual = float(made.actual[i, j])
             row = {
                 "origin": begun,
@@ -279,7 +227,8 @@ def build_app(serving: Callable[[], Serving]) -> FastAPI:
     return app
 
 
-def _known_query(request: Request) -> None:
+# FastAPI calls what is not async in a thread, and a thread costs more than this.
+async def _known_query(request: Request) -> None:
     """An argument that nobody reads is a typing error more often than not."""
     route = request.scope.get("route")
     dependant = getattr(route, "dependant", None)
@@ -287,6 +236,9 @@ def _known_query(request: Request) -> None:
         return
     if getattr(route, "path", "") == "/{path:path}":
         return
+    for name in request.query_params:
+        if (times := len(request.query_params.getlist(name))) > 1:
+            raise _BadInputError(f"{name} is given {times} times; give it once")
     names = {param.alias for param in dependant.query_params}
     unknown = sorted(set(request.query_params) - names)
     if unknown:
@@ -372,10 +324,35 @@ def _add_state(app: FastAPI, serving: Callable[[], Serving]) -> None:
 
     @app.get("/skill", tags=["state"])
     def skill() -> JSONResponse:
-        """Errors of each alias beside "the price stays", on the same hours."""
+        """Errors of each alias beside "the price stays" on the same hours, and live coverage and skill over 7 and 30 days."""
         s = serving()
-        rows = [row.as_json() for row in s.skill()]
-        return JSONResponse(_json({"naive": "last close", "synthetic": s.info.synthetic, "rows": rows}))
+        body = {
+            "naive": "last close", "synthetic": s.info.synthetic, "rows": [row.as_json() for row in s.skill()],
+            "live": [window.as_json() for window in s.windows()],
+        }  # fmt: skip
+        return JSONResponse(_json(body))
+
+    @app.get("/calibration", tags=["state"])
+    def calibration() -> JSONResponse:
+        """How far the closes that came have stretched the served version's intervals since its training."""
+        return JSONResponse(_json(_calibration(serving(), serving().calibration())))
+
+    @app.get(
+        "/report",
+        tags=["state"],
+        response_class=HTMLResponse,
+        responses={404: {"description": "no report yet"}},
+    )
+    def report() -> HTMLResponse:
+        """The newest back-test report: one page that needs no other host."""
+        s = serving()
+        found = s.store.newest_report(s.settings.model_name)
+        if found is None:
+            raise NotFoundError(
+                f"there is no back-test report of {s.settings.model_name} yet; `hourcast report` writes one"
+            )
+        made_at, page = found
+        return HTMLResponse(page, headers={"X-Hourcast-Made-At": _json(made_at), **_NO_OTHER_HOST})
 
     @app.get("/btc-info", tags=["bars"])
     def btc_info(
@@ -418,9 +395,32 @@ def _add_state(app: FastAPI, serving: Callable[[], Serving]) -> None:
         )
 
 
+def _calibration(serving: Serving, now: Calibration | None) -> dict[str, Any]:
+    info = serving.info
+    body: dict[str, Any] = {
+        "model": info.model, "symbol": serving.settings.target.symbol, "version": info.version, "alias": serving.alias,
+        "kind": info.kind, "synthetic": info.synthetic, "adaptive": now is not None, "outcomes": 0, "since": None,
+        "as_of": None, "stretch_90": None, "trained_stretch_90": None, "horizons": [],
+    }  # fmt: skip
+    if now is None:
+        return body
+    ends = np.exp(now.state.table[:, [now.state.levels.index(level) for level in (0.05, 0.95)]])
+    return body | {
+        "outcomes": now.outcomes, "since": now.trained.as_of, "as_of": now.state.as_of,
+        "stretch_90": now.stretch_90, "trained_stretch_90": now.trained_stretch_90,
+        "horizons": [
+            {"horizon": h, "stretch_05": a, "stretch_95": b}
+            for h, (a, b) in zip(now.state.horizons, ends.tolist(), strict=True)
+        ],
+    }  # fmt: skip
+
+
 def _add_forecasts(app: FastAPI, serving: Callable[[], Serving]) -> None:
     start_query = Query(description="first hour that is forecast, e.g. 2025-06-26T05:00Z")
     end_query = Query(description="forecasts for closes before this")
+    hours_query = Query(
+        description="hours ahead, 1 to 24: a number, a range or a list", examples=list(FORMS), max_length=200
+    )
     callback_query = Query(description="where to post the answer as well; its host must be on the allow-list")
 
     def answer(made: Made, url: str | None, tasks: BackgroundTasks) -> Response:
@@ -437,16 +437,19 @@ def _add_forecasts(app: FastAPI, serving: Callable[[], Serving]) -> None:
         alias: Annotated[str | None, Query(description="default: the served one")] = None,
         start: Annotated[str | None, start_query] = None,
         end: Annotated[str | None, end_query] = None,
-        horizon: Annotated[int | None, Query(ge=1, le=24, description="hours ahead")] = None,
+        horizon: Annotated[str | None, hours_query] = None,
         callback_url: Annotated[str | None, callback_query] = None,
     ) -> Response:
-        """The present forecast for the coming hours, or with `start` and `end` those of a range."""
+        """The present forecast (default: all 24 hours ahead), or with `start` and `end` those of a range (default: 1 hour ahead).
+
+        `horizon` is a number of hours (6), a range (1..24) or a list (1,6,24). A range of several horizons answers each
+        close at each of them.
+        """
         s = serving()
-        span = _span(start, end, s.clock.now(), None, s.settings.predict_max_hours)
-        if span is None:
-            made = s.present(alias, None if horizon is None else (horizon,))
-        else:
-            made = s.over(alias, *span, horizon or 1)
+        hours = None if horizon is None else _horizons(horizon)
+        ahead = hours or (1,)
+        span = _span(start, end, s.clock.now(), None, s.settings.predict_max_hours, len(ahead))
+        made = s.present(alias, hours) if span is None else s.over(alias, *span, ahead)
         return answer(made, callback_url, tasks)
 
     @app.get("/predict-champion", tags=["forecasts"])
@@ -454,23 +457,25 @@ def _add_forecasts(app: FastAPI, serving: Callable[[], Serving]) -> None:
         tasks: BackgroundTasks,
         start: Annotated[str | None, start_query] = None,
         end: Annotated[str | None, end_query] = None,
-        horizon: Annotated[int, Query(ge=1, le=24, description="hours ahead")] = 1,
+        horizon: Annotated[str, hours_query] = "1",
         callback_url: Annotated[str | None, callback_query] = None,
     ) -> Response:
         """Forecasts of whichever version reigned at each hour, from the recorded lineage."""
         s = serving()
-        now = s.clock.now()
-        span = _span(start, end, now, None, s.settings.predict_max_hours)
+        now, hours = s.clock.now(), _horizons(horizon)
+        span = _span(start, end, now, None, s.settings.predict_max_hours, len(hours))
         if span is None:
             span = (now - timedelta(days=7), now + timedelta(hours=25))
-        return answer(s.stitched(*span, horizon), callback_url, tasks)
+        return answer(s.stitched(*span, hours), callback_url, tasks)
 
     @app.post("/predict_bars", tags=["forecasts"], openapi_extra=_OWN_BARS_BODY)
-    def predict_bars(payload: Annotated[OwnBars, Depends(_read_own)]) -> Response:
+    # async, so on the event loop, where the body is read already: a thread of its own costs as much as the forecast.
+    # What a forecast of given bars needs is in memory; nothing that asks a database belongs here.
+    async def predict_bars(given: Annotated[Read, Depends(_read_own)]) -> Response:
         """A forecast by the served version from the caller's own bars."""
         s = serving()
         try:
-            made = s.over_bars(_own(payload), tuple(payload.horizons) if payload.horizons else None)
+            made = s.over_bars(check(given.bars), given.horizons)
         except DataError as error:
             raise _BadInputError(
                 str(error).replace("; run `hourcast etl gaps`", "").replace("; run `hourcast etl run`", "")

@@ -31,7 +31,7 @@ fetch('/openapi.json').then(r=>r.json()).then(api=>{
    const box=el('details','',{className:method}),head=el('summary');
    head.append(el('b',method.toUpperCase()),el('code',path),el('span',op.description||op.summary||''));
    const form=el('form'),out=el('pre');out.hidden=true;
-   for(const p of op.parameters||[]){const l=el('label'),i=el('input','',{name:p.name,placeholder:String(p.schema.default??'')});i.setAttribute('aria-label',p.name);l.append(el('code',p.name),i);if(p.description)l.append(el('small',p.description));form.append(l)}
+   for(const p of op.parameters||[]){const l=el('label'),i=el('input','',{name:p.name,placeholder:String(p.schema.default??(p.schema.examples??[]).join(' or '))});i.setAttribute('aria-label',p.name);l.append(el('code',p.name),i);if(p.description)l.append(el('small',p.description));form.append(l)}
    if(op.requestBody){const t=el('textarea','',{name:'__body',rows:6,value:'{"bars": {}}'});t.setAttribute('aria-label','body');form.append(t)}
    form.append(el('button','Send',{type:'submit'}),out);
    form.onsubmit=async e=>{e.preventDefault();const q=new URLSearchParams(),opts={method:method.toUpperCase()};

@@ -1,6 +1,7 @@
 """The BentoML service: one process, one model, loaded from the package that this file lies in."""
 
 import gc
+from collections.abc import Callable
 from pathlib import Path
 
 import bentoml
@@ -10,8 +11,9 @@ from hourcast.errors import UnavailableError
 from hourcast.forecaster import Forecaster
 from hourcast_bento.app import build_app
 from hourcast_bento.package import PackageInfo, load_model
-from hourcast_bento.serving import Serving
+from hourcast_bento.serving import Calibration, Serving
 from hourcast_bento.settings import ServingSettings
+from hourcast_bento.skill import LiveWindow
 
 __all__ = ["Hourcast", "give"]
 
@@ -30,7 +32,65 @@ def _serving() -> Serving:
     return _running[0]
 
 
-@bentoml.service(name="hourcast", workers=1, traffic={"timeout": 120}, logging={"access": {"enabled": False}})
+def _live_gauges() -> Callable[[list[LiveWindow], Calibration | None], None]:
+    """Gauges of live coverage, skill and calibration, and what sets them after each new bar."""
+    which = ["days", "horizon"]
+    inside = {
+        level: Gauge(
+            f"hourcast_live_coverage_{level}",
+            f"Share of closes inside the {level} % interval that was forecast for them",
+            which,
+            multiprocess_mode="livemostrecent",
+        )
+        for level in (50, 90)
+    }
+    skill = Gauge(
+        "hourcast_live_skill",
+        "1 - pinball loss / that of the naive floor, of live forecasts",
+        which,
+        multiprocess_mode="livemostrecent",
+    )
+    count = Gauge(
+        "hourcast_live_forecasts",
+        "Live forecasts whose closes came",
+        which,
+        multiprocess_mode="livemostrecent",
+    )
+    outcomes = Gauge(
+        "hourcast_calibration_outcomes",
+        "Closes that calibrated the served version since its training",
+        multiprocess_mode="livemostrecent",
+    )
+    stretch = Gauge(
+        "hourcast_calibration_stretch_90",
+        "Mean factor on the distances of the 90 % interval's ends from the median",
+        multiprocess_mode="livemostrecent",
+    )
+
+    def measured(live: list[LiveWindow], calibration: Calibration | None) -> None:
+        for window in live:
+            labels = {"days": str(window.days), "horizon": str(window.horizon or "all")}
+            count.labels(**labels).set(window.n)
+            for gauge, value in (
+                (inside[50], window.coverage_50), (inside[90], window.coverage_90), (skill, window.skill),
+            ):  # fmt: skip
+                if value is not None:
+                    gauge.labels(**labels).set(value)
+        if calibration is not None:
+            outcomes.set(calibration.outcomes)
+            stretch.set(calibration.stretch_90)
+
+    return measured
+
+
+@bentoml.service(
+    name="hourcast",
+    workers=1,
+    traffic={"timeout": 120},
+    logging={"access": {"enabled": False}},
+    # Nobody collects traces, and BentoML makes seven spans a request all the same.
+    tracing={"excluded_urls": ".*"},
+)
 @bentoml.asgi_app(build_app(_serving), path="/")
 class Hourcast:
     """Loads the model, checks its golden prediction, answers."""
@@ -61,6 +121,7 @@ class Hourcast:
             age.set(age_s)
 
         serving.on_recorded = count
+        serving.on_measured = _live_gauges()
         self._serving = serving
         _running[:] = [serving]
         serving.start()

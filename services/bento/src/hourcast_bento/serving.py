@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import ValidationError
 
 from hourcast.bucket import Bucket, aliases_key, manifest_key, open_bucket
 from hourcast.clock import Clock, clock_from
+from hourcast.conformal import ConformalState, advance, shifts_at
 from hourcast.contracts import (
     HOUR_S,
     AliasIndex,
@@ -30,17 +32,21 @@ from hourcast.contracts import (
 from hourcast.errors import ConfigurationError, DataError, HourcastError, RefusedError, UnavailableError
 from hourcast.forecaster import LEVELS, Forecaster, Forecasts, naive_quantiles
 from hourcast.store import ForecastRow, Store, open_store
+from hourcast_bento.live import LiveRecord, LiveRows
 from hourcast_bento.package import MODEL_FOLDER, PackageInfo, fetch, load_model, unpack
 from hourcast_bento.settings import ServingSettings
-from hourcast_bento.skill import SkillRow, skill_of
+from hourcast_bento.skill import LiveWindow, SkillRow, live_window, skill_of
 
-__all__ = ["Made", "NotFoundError", "Serving"]
+__all__ = ["Calibration", "Made", "NotFoundError", "Serving"]
 
 _LOG = logging.getLogger(__name__)
 _WEEK = timedelta(days=7)
 _CATCH_UP = 48
 _GAP_DAYS = 30
 _PRESENT_TTL_S = 1.0
+_MEASURE_S = 10.0
+_WINDOW_DAYS = (7, 30)
+_WINDOW_HORIZONS = (1, 6, 12, 24, None)
 T = TypeVar("T")
 
 
@@ -50,7 +56,10 @@ class NotFoundError(HourcastError):
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """Forecasts with the alias and version that made each of them, and the closes that came (NaN: not yet)."""
+    """Forecasts with the alias and version that made each of them, and the closes that came (NaN: not yet).
+
+    `asked` (N, H) leaves out those whose close lies outside the range that was asked for; None: all were.
+    """
 
     info: PackageInfo | None
     alias: str
@@ -60,6 +69,34 @@ class Made:
     now: datetime
     aliases: tuple[str, ...] = ()
     versions: tuple[int, ...] = ()
+    asked: npt.NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What the closes that came have taught the served version: `outcomes` of them since `trained`.
+
+    `state` is that of the last of them, `trained` the one that the model came with.
+    """
+
+    trained: ConformalState
+    state: ConformalState
+    outcomes: int
+
+    @property
+    def stretch_90(self) -> float:
+        """Mean factor, over horizons, on the distances of the 90 % interval's ends from the median."""
+        return _stretch_90(self.state)
+
+    @property
+    def trained_stretch_90(self) -> float:
+        """The same as the model came."""
+        return _stretch_90(self.trained)
+
+
+def _stretch_90(state: ConformalState) -> float:
+    ends = [state.levels.index(level) for level in (0.05, 0.95)]
+    return float(np.exp(state.table[:, ends]).mean())
 
 
 class _Cached(Generic[T]):
@@ -103,9 +140,16 @@ class Serving:
         self._present: dict[int, tuple[datetime, float, Forecasts]] = {}
         self._index = _Cached(self._read_index, 2.0)
         self._skill = _Cached(self._compute_skill, 10.0)
+        self._windows = _Cached(self._compute_windows, 10.0)
+        self.live = LiveRecord(
+            self.store, settings.model_name, settings.target.symbol, tuple(forecaster.spec.levels)
+        )
         self._stop = threading.Event()
         self._recorder: threading.Thread | None = None
         self.on_recorded: Callable[[int, float], None] = lambda _rows, _age_s: None
+        self.on_measured: Callable[[list[LiveWindow], Calibration | None], None] = (
+            lambda _live, _calibration: None
+        )
 
     # -- lifetime -------------------------------------------------------------------------------
 
@@ -201,8 +245,8 @@ class Serving:
     def _bars_for(
         self, forecasters: Iterable[Forecaster], first_origin: datetime, now: datetime
     ) -> dict[str, Bars]:
-        history = max((f.spec.history_h for f in forecasters), default=0)
-        symbols = dict.fromkeys(s for f in forecasters for s in f.spec.symbols)
+        history = max((f.history_h for f in forecasters), default=0)
+        symbols = dict.fromkeys(s for f in forecasters for s in f.symbols)
         # A week more, so that an exogenous series that slept over holidays still has its last bar.
         start = first_origin - timedelta(hours=history + 4) - _WEEK
         return self.store.read_many(symbols, start=start, known_at=now)
@@ -248,7 +292,8 @@ class Serving:
             return known[2]
         bars = self._bars_for([forecaster], newest, now)
         try:
-            made = forecaster.predict(bars, np.array([to_epoch(newest)], np.int64))
+            origin = np.array([to_epoch(newest)], np.int64)
+            made = forecaster.predict(bars, origin, shift=self._shift(forecaster, origin, newest))
         except DataError as error:
             raise UnavailableError(str(error), retry_after_s=300) from None
         if len(self._present) > self.settings.lru_packages:
@@ -256,23 +301,52 @@ class Serving:
         self._present[version] = (newest, time.monotonic(), made)
         return made
 
-    def over(self, alias: str | None, start: datetime, end: datetime, horizon: int) -> Made:
-        """Forecasts for closes with start <= close < end, each made `horizon` hours before, in one run."""
+    def _shift(self, forecaster: Forecaster, origins: IntArray, newest: datetime | None) -> FloatArray | None:
+        """The conformal shift (N, H, Q) that was known at each origin; None: that of the model's own state.
+
+        The state that the model came with goes on by the live forecasts whose closes came since, whichever version
+        made them; before the first of those it stays as it came.
+        """
+        state = forecaster.spec.conformal
+        if state is None or newest is None or state.levels != self.live.levels:
+            return None
+        rows = self._live_rows(state.as_of, newest)
+        if not len(rows) or not len(origins) or origins.max() < rows.target_time[0]:
+            return None
+        shift = shifts_at(state, rows.outcomes, origins)
+        shift[origins < rows.target_time[0]] = state.table
+        return shift
+
+    def _live_rows(self, since: datetime, newest: datetime) -> LiveRows:
+        """Live forecasts whose closes came after `since`; those that were read last while the database is down."""
+        try:
+            return self.live.rows(since, newest)
+        except UnavailableError:
+            return self.live.seen(since)
+
+    def over(self, alias: str | None, start: datetime, end: datetime, horizons: tuple[int, ...]) -> Made:
+        """Forecasts for closes with start <= close < end, each made as many hours before as asked, in one run."""
         name, info, forecaster = self.resolve(alias)
         now = self.clock.now()
         newest = self.newest_close(now)
-        bars = self._bars_for([forecaster], start - timedelta(hours=horizon), now)
+        first, last = start - timedelta(hours=max(horizons)), end - timedelta(hours=min(horizons))
+        bars = self._bars_for([forecaster], first, now)
         target = bars[self.settings.target.symbol]
-        origins = self._origins(target, start, end, horizon)
-        made = forecaster.predict(bars, origins, (horizon,), skip_unusable=True)
-        return Made(info, name, made, self._actual(target, made), newest, now)
+        origins = self._origins(target, first, last)
+        origins = origins[self._asked(origins, horizons, start, end).any(axis=1)]
+        made = forecaster.predict(
+            bars, origins, horizons, skip_unusable=True, shift=self._shift(forecaster, origins, newest)
+        )
+        asked = self._asked(made.origin, horizons, start, end)
+        return Made(info, name, made, self._actual(target, made), newest, now, asked=asked)
 
-    def stitched(self, start: datetime, end: datetime, horizon: int) -> Made:
+    def stitched(self, start: datetime, end: datetime, horizons: tuple[int, ...]) -> Made:
         """Each hour's forecast by the version that reigned when it had to be made."""
         now = self.clock.now()
         newest = self.newest_close(now)
         reigns = self._reigns()
-        origin_start, origin_end = start - timedelta(hours=horizon), end - timedelta(hours=horizon)
+        origin_start = start - timedelta(hours=max(horizons))
+        origin_end = end - timedelta(hours=min(horizons))
         wanted = [
             (record, max(since, origin_start), min(until or origin_end, origin_end))
             for record, since, until in reigns
@@ -285,25 +359,25 @@ class Serving:
         target = bars[self.settings.target.symbol]
         parts, aliases, versions = [], [], []
         for record, since, until in wanted:
-            origins = target.close_time[
-                (target.close_time >= to_epoch(since)) & (target.close_time < to_epoch(until))
-            ]
-            made = models[record.version].predict(bars, origins, (horizon,), skip_unusable=True)
+            origins, model = self._origins(target, since, until), models[record.version]
+            origins = origins[self._asked(origins, horizons, start, end).any(axis=1)]
+            made = model.predict(
+                bars, origins, horizons, skip_unusable=True, shift=self._shift(model, origins, newest)
+            )
             parts.append(made)
             aliases += [record.alias] * len(made.origin)
             versions += [record.version] * len(made.origin)
         if parts:
             joined = Forecasts(
                 np.concatenate([p.origin for p in parts]),
-                (horizon,),
+                horizons,
                 parts[0].levels,
                 np.concatenate([p.last_close for p in parts]),
                 np.concatenate([p.quantiles for p in parts]),
             )
         else:
-            joined = Forecasts(
-                np.empty(0, np.int64), (horizon,), LEVELS, np.empty(0), np.empty((0, 1, len(LEVELS)))
-            )
+            shape = (0, len(horizons), len(LEVELS))
+            joined = Forecasts(np.empty(0, np.int64), horizons, LEVELS, np.empty(0), np.empty(shape))
         return Made(
             None,
             "champion-stitched",
@@ -313,6 +387,7 @@ class Serving:
             now,
             tuple(aliases),
             tuple(versions),
+            self._asked(joined.origin, horizons, start, end),
         )
 
     def _reigns(self) -> list[tuple[AliasRecord, datetime, datetime | None]]:
@@ -348,10 +423,19 @@ class Serving:
         )
 
     @staticmethod
-    def _origins(target: Bars, start: datetime, end: datetime, horizon: int) -> IntArray:
-        ahead = target.close_time + horizon * HOUR_S
-        chosen: IntArray = target.close_time[(ahead >= to_epoch(start)) & (ahead < to_epoch(end))]
+    def _origins(target: Bars, start: datetime, end: datetime) -> IntArray:
+        closes = target.close_time
+        chosen: IntArray = closes[(closes >= to_epoch(start)) & (closes < to_epoch(end))]
         return chosen
+
+    @staticmethod
+    def _asked(
+        origins: IntArray, horizons: tuple[int, ...], start: datetime, end: datetime
+    ) -> npt.NDArray[np.bool_]:
+        """(N, H): whether the close at which a forecast aims lies within start <= close < end."""
+        aim = origins[:, None] + np.array(horizons, np.int64) * HOUR_S
+        within: npt.NDArray[np.bool_] = (aim >= to_epoch(start)) & (aim < to_epoch(end))
+        return within
 
     @staticmethod
     def _actual(target: Bars, made: Forecasts) -> FloatArray:
@@ -367,6 +451,8 @@ class Serving:
     def _record_forever(self) -> None:
         told = ""
         done: datetime | None = None
+        measured: datetime | None = None
+        at = -1e9
         while not self._stop.wait(self.settings.record_poll_s):
             try:
                 now = self.clock.now()
@@ -374,6 +460,10 @@ class Serving:
                 if newest is not None and newest != done:
                     self._record(now, newest, done)
                     done = newest
+                # A replay brings ten bars a second; each is recorded, and some are enough to tell how it goes.
+                if done != measured and time.monotonic() - at > _MEASURE_S:
+                    measured, at = done, time.monotonic()
+                    self._measure()
                 told = ""
             except HourcastError as error:
                 if str(error) != told:
@@ -394,7 +484,8 @@ class Serving:
         origins = target.close_time[
             (target.close_time >= to_epoch(first)) & (target.close_time <= to_epoch(newest))
         ]
-        made = self.forecaster.predict(bars, origins, skip_unusable=True)
+        shift = self._shift(self.forecaster, origins, newest)
+        made = self.forecaster.predict(bars, origins, skip_unusable=True, shift=shift)
         rows = [
             ForecastRow(
                 model=self.settings.model_name,
@@ -414,6 +505,12 @@ class Serving:
         ]
         self.store.save_forecasts(rows)
         self.on_recorded(len(rows), (now - newest).total_seconds())
+
+    def _measure(self) -> None:
+        try:
+            self.on_measured(self._compute_windows(), self.calibration())
+        except UnavailableError as error:
+            _LOG.warning("live forecasts were not measured: %s", error)
 
     # -- skill, freshness -----------------------------------------------------------------------
 
@@ -472,6 +569,39 @@ class Serving:
                         )
                     )  # fmt: skip
         return rows
+
+    def windows(self) -> list[LiveWindow]:
+        """How live forecasts of the last 7 and 30 days did, whichever version made them; at most ten seconds old."""
+        return self._windows.get()
+
+    def _compute_windows(self) -> list[LiveWindow]:
+        now = self.clock.now()
+        newest = self.newest_close(now) or now
+        spans = {days: now - timedelta(days=days) for days in _WINDOW_DAYS}
+        rows = self.live.rows(min(spans.values()), newest)
+        naive = self.live.naive_losses(rows)
+        out = []
+        for days, since in spans.items():
+            part = rows.between(to_epoch(since), to_epoch(newest))
+            losses = naive[len(rows) - len(part) :]
+            out += [live_window(part, losses, days, horizon) for horizon in _WINDOW_HORIZONS]
+        return out
+
+    def calibration(self) -> Calibration | None:
+        """What closes have taught the served version; None for one that is not calibrated, such as the naive floor."""
+        trained = self.forecaster.spec.conformal
+        if trained is None:
+            return None
+        try:
+            newest = self.newest_close(self.clock.now())
+            rows = self.live.seen(trained.as_of) if newest is None else self.live.rows(trained.as_of, newest)
+        except UnavailableError:
+            rows = self.live.seen(trained.as_of)
+        if not len(rows):
+            return Calibration(trained, trained, 0)
+        return Calibration(
+            trained, advance(trained, rows.outcomes, from_epoch(rows.target_time[-1])), len(rows)
+        )
 
     def freshness(self) -> dict[str, Any]:
         """How fresh each series is; for the target also the hours that are missing in the last 30 days."""

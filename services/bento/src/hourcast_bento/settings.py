@@ -27,7 +27,7 @@ class ServingSettings(CoreSettings):
         int, Field(ge=0, le=64, description="other versions than the served one that are kept in memory")
     ] = 8
     predict_max_hours: Annotated[
-        int, Field(ge=24, le=100_000, description="hours that one range request may ask for")
+        int, Field(ge=24, le=100_000, description="hours, times horizons, that one range request may ask for")
     ] = 10_000
     record_poll_s: Annotated[
         float, Field(gt=0, le=600, description="seconds between two looks for a new bar to forecast from")

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
-from hourcast.contracts import HOLD_ANNOTATION, PIN_ANNOTATION
 from hourcast.errors import RefusedError, UnavailableError
 
 if TYPE_CHECKING:
@@ -297,7 +296,10 @@ def history(limit: int, as_json: bool, width: int | None) -> None:
             _print_json([asdict(event) for event in events])
             return
         from rich import box
+        from rich.markup import escape
         from rich.table import Table
+
+        from hourcast_controller.champion import evidence_in_words
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for name in ("when (UTC)", "what"):
@@ -307,7 +309,8 @@ def history(limit: int, as_json: bool, width: int | None) -> None:
             table.add_row(
                 f"{e.at:%Y-%m-%d %H:%M}",
                 e.kind.replace("_", " ") + (f" v{e.version}" if e.version is not None else ""),
-                e.reason + ("" if e.actor == "controller" else f" ({e.actor})"),
+                escape(e.reason + ("" if e.actor == "controller" else f" ({e.actor})"))
+                + (f"\n[dim]{escape(words)}[/]" if (words := evidence_in_words(e.evidence)) else ""),
             )
         _console(width).print(table if events else "nothing has happened yet")
 
@@ -325,6 +328,8 @@ def _say(as_json: bool, sentence: str, **values: object) -> None:
 @_as_json
 def pin(version: int, as_json: bool) -> None:
     """Serve VERSION and no other, until `hourcast unpin`."""
+    from hourcast.contracts import PIN_ANNOTATION
+
     with _room("operator") as room:
         numbers = room.registry.numbers()
         if version not in numbers:
@@ -345,6 +350,8 @@ def pin(version: int, as_json: bool) -> None:
 @_as_json
 def unpin(as_json: bool) -> None:
     """Give the choice back to the policy."""
+    from hourcast.contracts import PIN_ANNOTATION
+
     with _room("operator") as room:
         before = room.target.observe().pin
         room.target.annotate({PIN_ANNOTATION: None})
@@ -362,6 +369,8 @@ def unpin(as_json: bool) -> None:
 @_as_json
 def hold(as_json: bool) -> None:
     """Roll nothing until `hourcast release`."""
+    from hourcast.contracts import HOLD_ANNOTATION
+
     with _room("operator") as room:
         room.target.annotate({HOLD_ANNOTATION: "true"})
         room.journal.write("held", room.target.observe().serving_version, None, "by an operator")
@@ -376,6 +385,7 @@ def hold(as_json: bool) -> None:
 @_as_json
 def release(version: int | None, as_json: bool) -> None:
     """End a hold, or with --version a quarantine."""
+    from hourcast.contracts import HOLD_ANNOTATION
     from hourcast_controller.journal import quarantine_of
 
     with _room("operator") as room:

@@ -10,14 +10,16 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from hourcast.bucket import Bucket, aliases_key, manifest_key
-from hourcast.contracts import HOLD_ANNOTATION, PIN_ANNOTATION, AliasIndex
+from hourcast.contracts import CHAMPION, HOLD_ANNOTATION, PIN_ANNOTATION, AliasIndex
 from hourcast.errors import HourcastError, UnavailableError
 from hourcast.store import Event, Store
+from hourcast_controller.champion import MOVED, moves, noted_champion
 from hourcast_controller.journal import Journal, noted, quarantine_of, released_of
 from hourcast_controller.lease import Alone, Leadership
 from hourcast_controller.metrics import Metrics
 from hourcast_controller.plan import (
     Action,
+    NoteChampion,
     NoteHold,
     NotePin,
     NoteRolled,
@@ -213,7 +215,9 @@ class Controller:
         )
         if events is not None:
             pin, hold = noted(events)
-            observed = replace(observed, noted_pin=pin, noted_hold=hold)
+            observed = replace(
+                observed, noted_pin=pin, noted_hold=hold, noted_champion=noted_champion(events)
+            )
         observed = replace(observed, settled=events is not None and self._settled(observed))
         self._measure(observed)
         return observed
@@ -330,6 +334,10 @@ class Controller:
             case NoteHold(hold):
                 words = "set on the Deployment" if hold else "removed on the Deployment"
                 self._note("held" if hold else "released", None, None, words)
+            case NoteChampion(version, before):
+                for move in moves(version, before, self._registry.champion_evidence, self._events):
+                    _LOG.info("champion is now version %s: %s", move.version, move.reason)
+                    self._note(MOVED, move.version, CHAMPION, move.reason, dict(move.evidence))
             case Wait():
                 pass
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
-from hourcast.contracts import alias_kind
+from hourcast.contracts import CHAMPION, alias_kind
 from hourcast_controller.policy import Candidate, PolicyName, RegistryState, candidates, named, rank
 
 __all__ = [
     "Action",
     "Deployment",
     "Job",
+    "NoteChampion",
     "NoteHold",
     "NotePin",
     "NoteRolled",
@@ -73,8 +74,8 @@ class Observed:
     `quarantine` maps a version to the run that was quarantined: another run under that number is another version.
     `index` is the alias index in the bucket. From the journal: `last_rolled` and its alias are of the newest `rolled`
     event, `noted_pin` and `noted_hold` what was last written down of them, `released` when a version last left
-    quarantine. `settled` is True when pin and hold of the Deployment have differed from these for a while, so that
-    it is not a command of ours that is about to write its event.
+    quarantine, `noted_champion` the champion of the newest event about it. `settled` is True when pin and hold of the
+    Deployment have differed from these for a while, so that it is not a command of ours that is about to write its event.
     """
 
     registry: RegistryState | None
@@ -91,6 +92,7 @@ class Observed:
     noted_hold: bool = False
     settled: bool = False
     released: Mapping[int, datetime] = field(default_factory=dict)
+    noted_champion: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,14 @@ class NoteHold:
 
 
 @dataclass(frozen=True, slots=True)
+class NoteChampion:
+    """The alias `champion` has moved (or, with None, is gone) since that was last written down: write it down."""
+
+    version: int | None
+    before: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Nothing can be done now, and why."""
 
@@ -166,7 +176,7 @@ class Wait:
 
 
 Action = (
-    Package | RefreshIndex | Roll | Quarantine | NoteRolled | Restore | NotePin | NoteHold | Wait
+    Package | RefreshIndex | Roll | Quarantine | NoteRolled | Restore | NotePin | NoteHold | NoteChampion | Wait
 )  # fmt: skip
 
 
@@ -207,6 +217,9 @@ def plan(observed: Observed) -> list[Action]:
     if serving not in (None, observed.last_rolled, deployment.failed_version) and not deployment.rolling:
         assert serving is not None
         out.append(NoteRolled(serving, deployment.serving_alias))
+    champion = registry.aliases.get(CHAMPION)
+    if registry.aliases and champion != observed.noted_champion:
+        out.append(NoteChampion(champion, observed.noted_champion))
     newly, excused = _failures(observed, registry, deployment, jobs, quarantine)
     out += newly
     bad = {version for version, run in quarantine.items() if _same_run(registry, version, run)}

@@ -3,6 +3,7 @@
 Three calls are all that is needed, so the client library with its two seconds of import is left to those who write.
 """
 
+import json
 import time
 from datetime import datetime
 from types import TracebackType
@@ -10,6 +11,7 @@ from typing import Any, Self
 
 import httpx
 
+from hourcast.contracts import CHAMPION_EVIDENCE
 from hourcast.errors import UnavailableError
 from hourcast.mlflow_login import mlflow_login
 from hourcast_controller.policy import RegistryState, VersionFacts
@@ -25,7 +27,13 @@ class Registry:
 
     def __init__(self, url: str, model: str, timeout_s: float = 5.0) -> None:
         self._url, self._model = url.rstrip("/"), model
-        self._client = httpx.Client(timeout=timeout_s, trust_env=False, auth=mlflow_login())
+        # Reading the certificate authorities takes 15 ms, and plain HTTP needs none.
+        self._client = httpx.Client(
+            timeout=timeout_s,
+            trust_env=False,
+            auth=mlflow_login(),
+            verify=not self._url.startswith("http:"),
+        )
         self._facts: dict[int, VersionFacts] = {}
         self._newest: dict[int, VersionFacts] = {}
         self._all_read_s: float | None = None
@@ -112,6 +120,20 @@ class Registry:
         facts = _facts(body["model_version"])
         self._remember(facts)
         return facts
+
+    def champion_evidence(self, number: int) -> dict[str, Any] | None:
+        """The proof by which a version became champion, if it carries one, read anew: it is tagged long after the gate.
+
+        Raises:
+            UnavailableError: when MLflow does not answer.
+        """
+        body = self._get("model-versions/get", name=self._model, version=str(number))
+        tags = {tag["key"]: tag["value"] for tag in (body or {}).get("model_version", {}).get("tags", [])}
+        try:
+            found = json.loads(tags.get(CHAMPION_EVIDENCE, "null"))
+        except ValueError:
+            return None
+        return found if isinstance(found, dict) and "reason" in found else None
 
     def numbers(self) -> list[int]:
         """Every version of the model."""

@@ -1,118 +1,133 @@
-"""Walk-forward: every week a training as production would have done it, measured on the week that followed.
+"""Walk-forward as production would have gone: every week a training, its gate, and the week that followed.
 
 Each week's model is fitted and gated on what was known then; a week whose candidate fails its gate is forecast by
-the naive floor, as in production. Weeks do not depend on each other, so they are fitted side by side, and a
-week that is in the store already with the same data and settings is not fitted again.
+the naive floor, as in production. The engine is `hourcast_trainer.walk`: weeks do not depend on each other, and a
+week that is in the store already with the same data and settings is not fitted again. When no week is left, the
+forecasts are calibrated from the first hour to the last, each by what had come by then.
 """
 
 import hashlib
 import multiprocessing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 import numpy as np
 
-from hourcast import __version__
-from hourcast.contracts import HOUR_S, Bars, FloatArray, Golden, backtest_alias, from_epoch
-from hourcast.errors import ConfigurationError
+from hourcast.contracts import HOUR_S, Bars, FloatArray, Golden, from_epoch
 from hourcast.forecaster import LEVELS, make_golden
 from hourcast.store import BacktestRows, Evaluation, Store
-from hourcast_trainer.calendar import TrainingPlan, plan_for
-from hourcast_trainer.datasets import data_fingerprint
 from hourcast_trainer.gate import Decision, decide
 from hourcast_trainer.measuring import Measured, common, measure, measure_naive
 from hourcast_trainer.metrics import Figures, figures
-from hourcast_trainer.models import MODELS, FitRequest, Fitted
+from hourcast_trainer.models import MODELS, Fitted
 from hourcast_trainer.registry import Registry
 from hourcast_trainer.settings import TrainerSettings
 from hourcast_trainer.training import read_bars
+from hourcast_trainer.walk import (
+    Chooser,
+    Fold,
+    FoldResult,
+    Variant,
+    folds,
+    forecast_fold,
+    kept,
+    recipe_of,
+    rows_of,
+    walk_id,
+)
 
-__all__ = ["BacktestReport", "Week", "fit_week", "remaining", "report", "run_backtest", "weeks"]
+__all__ = ["BacktestReport", "calibrate", "fit_week", "remaining", "report", "run_backtest"]
 
-
-@dataclass(frozen=True, slots=True)
-class Week:
-    """One step: the forecasts are for closes in (start, end]."""
-
-    start: datetime
-    end: datetime
-    plan: TrainingPlan
-
-    @property
-    def alias(self) -> str:
-        """`backtest_YYYYMMDD`."""
-        return backtest_alias(self.plan.trained_through)
+_PRODUCTION = "production"
 
 
 @dataclass(frozen=True, slots=True)
 class WeekResult:
-    """A fitted week: the version to register, its gate, and its forecasts one hour ahead beside naive ones."""
+    """A fitted week: what is served in it, its gate, its forecasts, and beside naive ones those one hour ahead."""
 
-    week: Week
-    fitted: Fitted
+    served: FoldResult
     decision: Decision
     golden: Golden
     measured: Measured
     naive: Measured
 
+    @property
+    def fitted(self) -> Fitted:
+        """The version to register."""
+        assert self.served.fitted is not None
+        return self.served.fitted
 
-def weeks(start: datetime, end: datetime, every_days: int, settings: TrainerSettings) -> list[Week]:
-    """The steps from `start` to `end`; the last may be shorter."""
-    if start >= end:
-        raise ConfigurationError(f"--from {start:%Y-%m-%d} must lie before --to {end:%Y-%m-%d}")
-    out = []
-    at = start
-    while at < end:
-        stop = min(at + timedelta(days=every_days), end)
-        out.append(Week(at, stop, plan_for(at, settings.gate_days, settings.train_days)))
-        at = stop
-    return out
+    @property
+    def week(self) -> Fold:
+        """The week."""
+        return self.served.fold
 
 
-def fit_week(bars: Mapping[str, Bars], settings: TrainerSettings, week: Week) -> WeekResult:
-    """Fit, gate and measure one week."""
-    known = {symbol: part.known_at(week.plan.gate_end_s) for symbol, part in bars.items()}
-    target = settings.target.symbol
-    request = FitRequest(known, week.plan, settings)
-    floor = measure_naive(known[target], week.plan.train_end_s, week.plan.gate_end_s)
-    if len(known[target].known_at(week.plan.train_end_s)) >= MODELS["lstm"].history_h(settings):
-        fitted = MODELS["lstm"].fit(request)
-        held_out = measure(fitted.forecaster(), known, week.plan.train_end_s, week.plan.gate_end_s)
-        ours, theirs = common(held_out, floor)
-        decision = decide(ours.scores, {"naive": theirs.scores}, settings.gate_margin)
-    else:
-        fitted, decision = MODELS["naive"].fit(request), Decision(True, "too little history for the LSTM", {})
-    if not decision.passed:
-        fitted = MODELS["naive"].fit(request)
-        decision = Decision(True, f"the naive floor; the LSTM was {decision.reason}", decision.ratios)
+def fit_week(bars: Mapping[str, Bars], settings: TrainerSettings, week: Fold, chooser: Chooser) -> WeekResult:
+    """Fit, gate and forecast one week."""
+    plan, target = week.plan, settings.target.symbol
+    known = {symbol: part.known_at(plan.gate_end_s) for symbol, part in bars.items()}
+    served, decision = _candidate(bars, known, settings, week, chooser)
+    if served is None:
+        (served,) = forecast_fold(bars, settings, week, [_variant(settings, "naive")], chooser)
+    assert served.fitted is not None
+    forecaster = served.fitted.forecaster()
     start_s, end_s = int(week.start.timestamp()), int(week.end.timestamp())
-    golden = make_golden(fitted.forecaster(), known, week.plan.gate_end_s)
     measured, naive = common(
-        measure(fitted.forecaster(), bars, start_s, end_s), measure_naive(bars[target], start_s, end_s)
+        measure(forecaster, bars, start_s, end_s), measure_naive(bars[target], start_s, end_s)
     )
-    return WeekResult(week, fitted, decision, golden, measured, naive)
+    return WeekResult(served, decision, make_golden(forecaster, known, plan.gate_end_s), measured, naive)
 
 
-_SHARED: dict[str, tuple[Mapping[str, Bars], TrainerSettings]] = {}
+def _variant(settings: TrainerSettings, kind: str) -> Variant:
+    return Variant(_PRODUCTION, kind, settings.feature_series)
+
+
+def _candidate(
+    bars: Mapping[str, Bars],
+    known: Mapping[str, Bars],
+    settings: TrainerSettings,
+    week: Fold,
+    chooser: Chooser,
+) -> tuple[FoldResult | None, Decision]:
+    """The candidate if it passes, and its decision."""
+    plan, kind, target = week.plan, settings.model_kind, settings.target.symbol
+    if len(known[target].known_at(plan.train_end_s)) < MODELS[kind].history_h(settings):
+        return None, Decision(True, f"the naive floor; too little history for the {kind} model", {})
+    (made,) = forecast_fold(bars, settings, week, [_variant(settings, kind)], chooser)
+    assert made.fitted is not None
+    held_out = measure(made.fitted.forecaster(), known, plan.gate_start_s, plan.gate_end_s)
+    floor = measure_naive(known[target], plan.gate_start_s, plan.gate_end_s)
+    ours, theirs = common(held_out, floor)
+    decision = decide(ours, {"naive": theirs}, settings.gate_margin, settings.gate_p)
+    if decision.passed:
+        return made, decision
+    return None, Decision(
+        True, f"the naive floor; the {kind} model was {decision.reason}", decision.ratios, decision.evidence
+    )
+
+
+_SHARED: dict[str, tuple[Mapping[str, Bars], TrainerSettings, Chooser]] = {}
 
 
 def _start_worker(bars: Mapping[str, Bars], settings: TrainerSettings) -> None:
-    _SHARED["all"] = (bars, settings)
+    _SHARED["all"] = (bars, settings, Chooser(bars, settings))
 
 
-def _work(week: Week) -> WeekResult:
-    bars, settings = _SHARED["all"]
-    return fit_week(bars, settings, week)
+def _work(week: Fold) -> WeekResult:
+    bars, settings, chooser = _SHARED["all"]
+    return fit_week(bars, settings, week, chooser)
 
 
 def _fit_all(
-    bars: Mapping[str, Bars], settings: TrainerSettings, todo: list[Week], jobs: int
+    bars: Mapping[str, Bars], settings: TrainerSettings, todo: Sequence[Fold], jobs: int
 ) -> Iterator[WeekResult]:
     if jobs <= 1 or len(todo) < 3:
+        chooser = Chooser(bars, settings)
         for week in todo:
-            yield fit_week(bars, settings, week)
+            yield fit_week(bars, settings, week, chooser)
         return
     # torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
@@ -122,21 +137,11 @@ def _fit_all(
         yield from pool.map(_work, todo)
 
 
-def _recipe(bars: Mapping[str, Bars], settings: TrainerSettings, week: Week) -> str:
+def _recipe(bars: Mapping[str, Bars], settings: TrainerSettings, week: Fold) -> str:
     """What decides a week's result; a stored week with the same recipe is not done again."""
-    parts = [
-        data_fingerprint(bars, week.plan.start_s, int(week.end.timestamp())),
-        week.start.isoformat(),
-        week.end.isoformat(),
-        __version__,
-        settings.model_dump_json(
-            include={
-                "series", "gate_days", "gate_margin", "train_days", "seed", "lstm_hidden", "lstm_window_h",
-                "lstm_epochs", "train_threads",
-            }
-        ),
-    ]  # fmt: skip
-    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
+    gate = settings.model_dump_json(include={"gate_margin", "gate_p", "model_kind"})
+    rows = recipe_of(bars, settings, _variant(settings, settings.model_kind), week)
+    return hashlib.sha256(f"{rows}|{gate}".encode()).hexdigest()[:16]
 
 
 def run_backtest(
@@ -148,12 +153,12 @@ def run_backtest(
     every_days: int,
     jobs: int,
     shard: tuple[int, int] | None = None,
-) -> Iterator[tuple[Week, int, int]]:
+) -> Iterator[tuple[Fold, int, int]]:
     """Do every week that is not done; yields (week, number done, number in all) as they become done.
 
     With `shard` (i, n) only the weeks whose place is i modulo n, and the numbers are of those.
     """
-    steps = weeks(start, end, every_days, settings)
+    steps = folds(start, end, every_days, settings)
     if shard is not None:
         steps = steps[shard[0] :: shard[1]]
     bars = read_bars(store, settings, end)
@@ -166,9 +171,10 @@ def run_backtest(
         if week not in todo:
             yield week, number, len(steps)
             break
+    walk = walk_id(settings, every_days)
     for result in _fit_all(bars, settings, todo, jobs):
         with registry.answering():
-            _save(settings, store, registry, bars, result, recipes[result.week.alias])
+            _save(settings, store, registry, bars, walk, result, recipes[result.week.alias])
         number += 1
         yield result.week, number, len(steps)
 
@@ -177,13 +183,13 @@ def remaining(
     settings: TrainerSettings, store: Store, start: datetime, end: datetime, every_days: int
 ) -> int:
     """How many weeks of the span are not done with the present bars and settings."""
-    steps = weeks(start, end, every_days, settings)
+    steps = folds(start, end, every_days, settings)
     return len(_todo(settings, store, read_bars(store, settings, end), steps)[1])
 
 
 def _todo(
-    settings: TrainerSettings, store: Store, bars: Mapping[str, Bars], steps: list[Week]
-) -> tuple[dict[str, str], list[Week]]:
+    settings: TrainerSettings, store: Store, bars: Mapping[str, Bars], steps: list[Fold]
+) -> tuple[dict[str, str], list[Fold]]:
     """The recipe of each week by its alias, and the weeks that the store does not hold by it."""
     done = {
         e.alias: e.figures.get("recipe")
@@ -199,6 +205,7 @@ def _save(
     store: Store,
     registry: Registry,
     bars: Mapping[str, Bars],
+    walk: str,
     result: WeekResult,
     recipe: str,
 ) -> None:
@@ -210,6 +217,7 @@ def _save(
         result.fitted, result.golden, bars, "backtest", metrics, {}, f"{result.fitted.spec.kind} {alias}"
     )
     registry.decide(version, result.fitted, result.decision, "backtest", alias, metrics)
+    store.save_walk_folds([kept(settings, walk, result.served, recipe, week.plan.decided_at)])
     store.save_backtest(
         BacktestRows(
             model=settings.model_name,
@@ -239,12 +247,33 @@ def _save(
                 "candidate": ours.as_dict(),
                 "baseline": theirs.as_dict(),
                 "ratios": dict(result.decision.ratios),
+                "evidence": dict(result.decision.evidence),
                 "recipe": recipe,
             },
             reason=result.decision.reason,
             made_at=week.plan.decided_at,
         )
     )
+
+
+def calibrate(
+    settings: TrainerSettings, store: Store, start: datetime, end: datetime, every_days: int
+) -> None:
+    """Give the rows one hour ahead the width that had been learned by their hour; rows that have it are left alone.
+
+    The state is carried through the whole span, so this waits for its last week.
+    """
+    steps = folds(start, end, every_days, settings)
+    target = read_bars(store, settings, end)[settings.target.symbol]
+    walk = rows_of(store, settings, walk_id(settings, every_days), steps, _PRODUCTION, target)
+    wanted = {week.alias for week in steps}
+    for rows in store.backtest_rows(settings.model_name):
+        if rows.alias not in wanted:
+            continue
+        place = np.searchsorted(walk.origin, rows.origin)
+        quantiles = walk.last_close[place, None] * np.exp(walk.returns[place, 0].astype(np.float64))
+        if not np.array_equal(quantiles, rows.quantiles):
+            store.save_backtest(replace(rows, quantiles=quantiles))
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +283,7 @@ class BacktestReport:
     model: Figures
     naive: Figures
     months: Mapping[str, tuple[Figures, Figures]]
-    networks: int
+    models: int
     floors: int
 
 
@@ -262,7 +291,7 @@ def report(
     store: Store, settings: TrainerSettings, start: datetime, end: datetime, every_days: int
 ) -> BacktestReport:
     """Figures over the stored rows of the weeks from `start` to `end`."""
-    wanted = {week.alias for week in weeks(start, end, every_days, settings)}
+    wanted = {week.alias for week in folds(start, end, every_days, settings)}
     rows = [r for r in store.backtest_rows(settings.model_name) if r.alias in wanted]
     kinds = [e.kind for e in store.evaluations(settings.model_name, "backtest") if e.alias in wanted]
 
@@ -281,6 +310,6 @@ def report(
             )
             for name in np.unique(month)
         },
-        networks=sum(kind != "naive" for kind in kinds),
+        models=sum(kind != "naive" for kind in kinds),
         floors=sum(kind == "naive" for kind in kinds),
     )

@@ -3,23 +3,27 @@
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
-from hourcast.contracts import HOUR_S, to_epoch
+from hourcast.contracts import to_epoch
+from hourcast.errors import ConfigurationError
 
 __all__ = ["TrainingPlan", "next_due", "plan_for"]
+
+_BEFORE_ALL = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
     """The spans of one training.
 
-    Training targets close in (start, train_end]; the held-out window's targets close in (train_end, gate_end].
-    `trained_through` is the last UTC day of the training data and names the alias; `decided_at` is the moment
+    Training targets close in (start, train_end]; the held-out window's targets close in (gate_start, gate_end], and
+    nothing is learned from the embargo between `train_end` and `gate_start`. `trained_through` is the last UTC day of the training data and names the alias; `decided_at` is the moment
     from which the result can be known, `gate_end` at the earliest.
     """
 
     trained_through: date
     start: datetime
     train_end: datetime
+    gate_start: datetime
     gate_end: datetime
     decided_at: datetime
 
@@ -34,23 +38,36 @@ class TrainingPlan:
         return to_epoch(self.train_end)
 
     @property
+    def gate_start_s(self) -> int:
+        """`gate_start` in epoch seconds."""
+        return to_epoch(self.gate_start)
+
+    @property
     def gate_end_s(self) -> int:
         """`gate_end` in epoch seconds."""
         return to_epoch(self.gate_end)
 
-    def gate_origins_s(self, horizon: int = 1) -> tuple[int, int]:
-        """First and last origin (inclusive) whose forecast `horizon` hours ahead falls into the held-out window."""
-        return self.train_end_s, self.gate_end_s - horizon * HOUR_S
 
+def plan_for(as_of: datetime, gate_days: int, train_days: int | None, embargo_h: int = 0) -> TrainingPlan:
+    """The newest training that `as_of` allows: the held-out window ends with the last whole UTC day before it.
 
-def plan_for(as_of: datetime, gate_days: int, train_days: int) -> TrainingPlan:
-    """The newest training that `as_of` allows: the held-out window ends with the last whole UTC day before it."""
+    Without `train_days` the training span begins with the first bar that there is.
+
+    Raises:
+        ConfigurationError: when the embargo leaves nothing of the held-out window.
+    """
+    if embargo_h >= gate_days * 24:
+        raise ConfigurationError(
+            f"HOURCAST_EMBARGO_H={embargo_h} leaves nothing of a held-out window of {gate_days} days; "
+            "make HOURCAST_GATE_DAYS longer"
+        )
     midnight = datetime.combine(as_of.astimezone(UTC).date(), time(), tzinfo=UTC)
     train_end = midnight - timedelta(days=gate_days)
     return TrainingPlan(
         trained_through=(train_end - timedelta(days=1)).date(),
-        start=train_end - timedelta(days=train_days),
+        start=_BEFORE_ALL if train_days is None else train_end - timedelta(days=train_days),
         train_end=train_end,
+        gate_start=train_end + timedelta(hours=embargo_h),
         gate_end=midnight,
         decided_at=as_of.astimezone(UTC),
     )

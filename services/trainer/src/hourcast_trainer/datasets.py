@@ -1,38 +1,62 @@
 """Training sets: what a feature specification learns from the past, samples and their targets."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from hourcast.contracts import HOUR_S, Bars, FloatArray, IntArray, fingerprint
-from hourcast.features import ExogenousFeature, FeatureSpec, build, hour_of_week, hourly_grid
-from hourcast.forecaster import HORIZONS, horizon_scale
-from hourcast.settings import CoreSettings
+from hourcast.errors import DataError
+from hourcast.features import (
+    VOL_LAGS,
+    ExogenousFeature,
+    FeatureSpec,
+    build,
+    hourly_grid,
+    log_volatilities,
+)
+from hourcast.forecaster import HORIZONS
+from hourcast.settings import Series
+from hourcast.volatility import HALFLIVES_H, fit_volatility, hour_of_week, season
 
 __all__ = ["Samples", "data_fingerprint", "fit_features", "make_samples", "realised"]
 
 _SEASONAL_PRIOR = 8.0
+_MIN_ORIGINS = 30 * 24
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
     """N samples in order of time: `x` (N, window, width) float32 and `z` (N, H) float32.
 
-    `z` is the h-hour log-return over the volatility known at the origin, scaled to the horizon.
+    `z` is the h-hour log-return over the scale that the volatility known at the origin made expect.
     """
 
     origin: IntArray
     x: npt.NDArray[np.float32]
     z: npt.NDArray[np.float32]
 
+    def take(self, chosen: slice) -> "Samples":
+        """Some of them."""
+        return Samples(self.origin[chosen], self.x[chosen], self.z[chosen])
+
 
 def fit_features(
-    bars: Mapping[str, Bars], settings: CoreSettings, window: int, start_s: int, end_s: int
+    bars: Mapping[str, Bars],
+    target: str,
+    exogenous: Sequence[Series],
+    window: int,
+    start_s: int,
+    end_s: int,
+    *,
+    halflives_h: Sequence[float] = HALFLIVES_H,
 ) -> FeatureSpec:
-    """Learn the seasonal factors and exogenous scales from returns that closed in (start_s, end_s]."""
-    target = settings.target.symbol
+    """Learn seasonal factors, volatility weights and exogenous scales from returns that closed in (start_s, end_s].
+
+    Raises:
+        DataError: when fewer whole hours than a month are there after those that the first means need.
+    """
     grid = hourly_grid(bars[target].known_at(end_s))
     inside = (grid.close_time > start_s) & grid.real
     inside[0] = False
@@ -46,12 +70,26 @@ def fit_features(
     smooth, seen = (np.convolve(np.tile(a, 3), [0.5, 1, 0.5], "same")[168:336] for a in (total, count))
     variance = (smooth + _SEASONAL_PRIOR * square.mean()) / (seen + _SEASONAL_PRIOR)
     factor = np.sqrt(variance / variance.mean())
-    exogenous = []
-    for series in settings.exogenous:
+
+    volatility = log_volatilities(grid, factor, halflives_h)
+    known = (grid.close_time >= start_s) & grid.real
+    known[:VOL_LAGS] = False
+    if np.count_nonzero(known) < _MIN_ORIGINS:
+        raise DataError(
+            f"only {np.count_nonzero(known)} whole hours of {target} to learn a volatility from, "
+            f"{_MIN_ORIGINS} are needed; load more history with `hourcast etl backfill`"
+        )
+    origins = grid.close_time[known]
+    change = np.log(realised(bars[target].known_at(end_s), origins) / grid.close[known, None])
+    weights = fit_volatility(
+        volatility[known], season(factor, origins, HORIZONS), change, HORIZONS, halflives_h
+    )
+    others = []
+    for series in exogenous:
         part = bars.get(series.symbol, Bars.empty(series.symbol)).known_at(end_s)
-        change = np.diff(np.log(part.close[part.close_time > start_s]))
-        scale = float(np.std(change)) if len(change) > 100 else 0.0
-        exogenous.append(
+        moves = np.diff(np.log(part.close[part.close_time > start_s]))
+        scale = float(np.std(moves)) if len(moves) > 100 else 0.0
+        others.append(
             ExogenousFeature(
                 symbol=series.symbol,
                 max_staleness_s=int(series.max_staleness_h * HOUR_S),
@@ -59,7 +97,11 @@ def fit_features(
             )
         )
     return FeatureSpec(
-        target=target, exogenous=tuple(exogenous), window=window, seasonal=tuple(factor.tolist())
+        target=target,
+        exogenous=tuple(others),
+        window=window,
+        seasonal=tuple(factor.tolist()),
+        volatility=weights,
     )
 
 
@@ -70,7 +112,8 @@ def make_samples(bars: Mapping[str, Bars], spec: FeatureSpec, start_s: int, end_
     origins = target.close_time[(target.close_time >= start_s) & (target.close_time <= last_origin)]
     features = build(bars, spec, origins)
     change = np.log(realised(target.known_at(end_s), origins)) - np.log(features.last_close)[:, None]
-    z = change / (features.sigma[:, None] * horizon_scale(spec, origins, HORIZONS))
+    ahead = season(spec.seasonal, origins, HORIZONS)
+    z = change / spec.volatility.scale(features.log_volatility, ahead, HORIZONS)
     good = features.usable & np.isfinite(z).all(axis=1)
     return Samples(origins[good], features.x[good], np.clip(z[good], -12, 12).astype(np.float32))
 

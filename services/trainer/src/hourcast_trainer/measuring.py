@@ -9,8 +9,7 @@ from hourcast.contracts import HOUR_S, Bars, FloatArray, IntArray
 from hourcast.errors import DataError
 from hourcast.forecaster import HORIZONS, LEVELS, Forecaster, naive_quantiles
 from hourcast_trainer.datasets import realised
-from hourcast_trainer.gate import Scores
-from hourcast_trainer.metrics import figures, pinball
+from hourcast_trainer.metrics import Scores, figures, pinball
 
 __all__ = ["Measured", "common", "measure", "measure_naive"]
 
@@ -39,6 +38,15 @@ class Measured:
         """(n,) pinball loss one hour ahead, in order of time."""
         return pinball(self.actual[:, 0], self.quantiles[:, 0], self.levels)
 
+    @property
+    def scaled_loss(self) -> float:
+        """Mean pinball loss of log-returns with every horizon counting alike, though longer ones move further."""
+        actual = np.log(self.actual / self.last_close[:, None])
+        loss = pinball(actual, np.log(self.quantiles / self.last_close[:, None, None]), self.levels)
+        with np.errstate(invalid="ignore"):
+            size = np.nanmean(np.abs(actual), axis=0)
+        return float(np.nanmean(loss / size))
+
     def take(self, index: IntArray) -> "Measured":
         """The forecasts at `index`."""
         return Measured(
@@ -53,15 +61,21 @@ def _span(target: Bars, start_s: int, end_s: int) -> tuple[IntArray, FloatArray]
     return origins, realised(target.known_at(end_s), origins, HORIZONS)
 
 
-def measure(forecaster: Forecaster, bars: Mapping[str, Bars], start_s: int, end_s: int) -> Measured:
-    """Forecast hourly over (start_s, end_s] with one run of the network.
+def measure(
+    forecaster: Forecaster,
+    bars: Mapping[str, Bars],
+    start_s: int,
+    end_s: int,
+    shift: FloatArray | None = None,
+) -> Measured:
+    """Forecast hourly over (start_s, end_s] with one run of the network; `shift` is that of `Forecaster.predict`.
 
     Raises:
         DataError: when no hour of the span can be forecast.
     """
     target = bars[forecaster.spec.target]
     origins, actual = _span(target, start_s, end_s)
-    made = forecaster.predict(bars, origins, skip_unusable=True)
+    made = forecaster.predict(bars, origins, skip_unusable=True, shift=shift)
     kept = np.isin(origins, made.origin) & np.isfinite(actual[:, 0])
     both = np.isin(made.origin, origins[kept])
     if not kept.any():

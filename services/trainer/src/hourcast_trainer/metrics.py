@@ -7,7 +7,7 @@ import numpy as np
 
 from hourcast.contracts import FloatArray
 
-__all__ = ["Figures", "better_p", "figures", "pinball"]
+__all__ = ["Figures", "Scores", "figures", "pinball"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,18 @@ class Figures:
     def as_dict(self) -> dict[str, float]:
         """JSON-ready."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Figures of one version on a span of hours: one hour ahead, and over all horizons."""
+
+    next_hour: Figures
+    all_horizons: Figures
+
+    def as_dict(self) -> dict[str, dict[str, float]]:
+        """JSON-ready."""
+        return {"next_hour": self.next_hour.as_dict(), "all_horizons": self.all_horizons.as_dict()}
 
 
 def pinball(actual: FloatArray, quantiles: FloatArray, levels: Sequence[float]) -> FloatArray:
@@ -56,30 +68,3 @@ def figures(actual: FloatArray, quantiles: FloatArray, levels: Sequence[float]) 
         pinball=float(pinball(actual, quantiles, levels).mean()),
         coverage_90=float(np.mean((actual >= low) & (actual <= high))),
     )
-
-
-def better_p(loss: FloatArray, reference: FloatArray, lags: int = 24) -> float:
-    """P of "`loss` is not smaller than `reference`", one-sided.
-
-    Diebold and Mariano, "Comparing Predictive Accuracy", JBES 13 (1995), with the Bartlett-kernel variance of
-    Newey and West, Econometrica 55 (1987).
-
-    Args:
-        loss: (n,) losses of the candidate, in order of time.
-        reference: (n,) losses of the other on the same hours.
-        lags: hours over which loss differences may be correlated.
-    """
-    gain = reference - loss
-    n = len(gain)
-    if n < 2 or not np.any(gain):
-        return 1.0
-    centred = gain - gain.mean()
-    variance = float(centred @ centred) / n
-    for lag in range(1, min(lags, n - 1) + 1):
-        variance += 2 * (1 - lag / (lags + 1)) * float(centred[lag:] @ centred[:-lag]) / n
-    if variance <= 0:
-        return 1.0
-    from math import erfc, sqrt
-
-    statistic = float(gain.mean()) / sqrt(variance / n)
-    return 0.5 * erfc(statistic / sqrt(2))

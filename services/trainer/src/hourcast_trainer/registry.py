@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hourcast import __version__
-from hourcast.contracts import Bars, Golden
+from hourcast.contracts import CHAMPION, CHAMPION_EVIDENCE, Bars, Golden
 from hourcast.errors import UnavailableError
 from hourcast.forecaster import save
 from hourcast_trainer.gate import Decision
@@ -27,13 +28,17 @@ _STAGE = "stage"
 _ALIAS_TAG = "alias"
 _ALIAS_SET = "alias_set"
 _HOLDER = "holder"
+_CHALLENGE = "challenge"
 # The forecaster runs on these alone; `hourcast` is installed from its source, in libs/hourcast.
 _REQUIREMENTS = [f"hourcast=={__version__}", "mlflow", "numpy", "onnxruntime", "pandas"]
 
 
 @dataclass(frozen=True, slots=True)
 class RegisteredVersion:
-    """A version as the registry has it; `gate` is None where registering was cut short."""
+    """A version as the registry has it; `gate` is None where registering was cut short.
+
+    `challenged` says whether it has had its challenge of the champion.
+    """
 
     version: int
     run_id: str
@@ -43,6 +48,7 @@ class RegisteredVersion:
     trained_through: date | None
     alias: str | None
     alias_was_set: bool
+    challenged: bool = False
 
 
 class Registry:
@@ -124,6 +130,7 @@ class Registry:
                     trained_through=date.fromisoformat(through) if through else None,
                     alias=tags.get(_ALIAS_TAG),
                     alias_was_set=tags.get(_ALIAS_SET) == "true",
+                    challenged=_CHALLENGE in tags,
                 )
             )
         return sorted(out, key=lambda v: v.version)
@@ -193,7 +200,7 @@ class Registry:
             mlflow.start_run(run_name=run_name, tags=tags) as run,
         ):
             directory = Path(folder) / "forecaster"
-            save(directory, spec, fitted.network)
+            save(directory, fitted.forecaster())
             (Path(folder) / "golden.json").write_text(golden.model_dump_json())
             mlflow.log_params(
                 {
@@ -233,6 +240,18 @@ class Registry:
                     registered_model_name=self._name,
                 )
             return int(info.registered_model_version), run.info.run_id
+
+    def keep_report(
+        self, title: str, html: str, figures: Mapping[str, Any], metrics: Mapping[str, float]
+    ) -> str:
+        """Log a skill report as a run of its own, with the page `report.html` and `figures.json`; its run id."""
+        mlflow = self._mlflow
+        tags = {_HOLDER: self._holder, "code_version": __version__, _STAGE: "report"}
+        with mlflow.start_run(run_name=title, tags=tags) as run:
+            self._log_metrics(run.info.run_id, [], metrics)
+            mlflow.log_text(html, "report.html")
+            mlflow.log_dict(dict(figures), "figures.json")
+            return str(run.info.run_id)
 
     def _log_metrics(self, run_id: str, epochs: Sequence[EpochLosses], metrics: Mapping[str, float]) -> None:
         import time
@@ -289,6 +308,15 @@ class Registry:
         """Point an alias at a version, and note that it was, so that a later run does not set it again."""
         self._client.set_registered_model_alias(self._name, alias, str(version))
         self._tag(version, {_ALIAS_SET: "true"})
+
+    def crown(self, version: int, evidence: Mapping[str, Any]) -> None:
+        """Make a version champion. The evidence comes first: who sees the alias finds it."""
+        self._tag(version, {CHAMPION_EVIDENCE: json.dumps(evidence)})
+        self._client.set_registered_model_alias(self._name, CHAMPION, str(version))
+
+    def note_challenge(self, version: int, outcome: str) -> None:
+        """Note that a version has had its challenge, and how it ended."""
+        self._tag(version, {_CHALLENGE: outcome})
 
     def finish_aliases(self) -> list[tuple[str, int]]:
         """Set aliases that a killed training had decided on and not set. Aliases that people removed stay removed."""

@@ -1,10 +1,10 @@
 """The trainer's settings."""
 
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from hourcast.settings import CoreSettings
+from hourcast.settings import CoreSettings, Series
 
 __all__ = ["TrainerSettings"]
 
@@ -16,28 +16,98 @@ class TrainerSettings(CoreSettings):
     train_days: Annotated[
         int, Field(ge=42, le=3650, description="days of bars that a training looks at, at most")
     ] = 365
+    train_window: Annotated[
+        Literal["rolling", "expanding"],
+        Field(description="`rolling`: the last `HOURCAST_TRAIN_DAYS`; `expanding`: all bars that there are"),
+    ] = "rolling"
+    model_kind: Annotated[
+        Literal["boosting", "ensemble", "lstm", "transformer", "volatility"],
+        Field(description="kind of model that is trained for production"),
+    ] = "ensemble"
+    ensemble_members: Annotated[
+        tuple[Literal["boosting", "lstm", "transformer", "volatility"], ...],
+        Field(min_length=2, description="kinds that an ensemble averages, as JSON"),
+    ] = ("volatility", "boosting", "lstm")
+    feature_series: Annotated[
+        tuple[str, ...],
+        Field(
+            description="exogenous series that models look at, as JSON; a series earns its place in `hourcast compare`"
+        ),
+    ] = ("QQQ",)
+    embargo_h: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=336,
+            description="hours between the last close of the training and the first that is judged",
+        ),
+    ] = 24
     gate_days: Annotated[
-        int, Field(ge=2, le=60, description="days after the training span on which a candidate is measured")
+        int, Field(ge=7, le=60, description="days after the training span on which a candidate is measured")
     ] = 14
     gate_margin: Annotated[
         float,
         Field(
-            ge=0, le=0.5, description="how much worse than naive and champion a candidate may be (0.01: 1 %)"
+            ge=0, le=0.5, description="how much worse than naive and champion a candidate may be (0.02: 2 %)"
         ),
-    ] = 0.01
+    ] = 0.02
+    gate_p: Annotated[
+        float,
+        Field(gt=0, le=0.5, description="p below which a candidate is shown to be no worse than that"),
+    ] = 0.1
+    champion_days: Annotated[
+        int,
+        Field(
+            ge=21,
+            le=180,
+            description="days without training on which a version challenges the champion, once",
+        ),
+    ] = 42
     champion_p: Annotated[
         float,
         Field(
-            gt=0, lt=0.5, description="p below which a candidate has proved itself better than the champion"
+            gt=0, lt=0.5, description="p below which a challenger has proved itself better than the champion"
         ),
-    ] = 0.05
+    ] = 0.025
     seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="seed of every random choice in training")] = 7
     lstm_hidden: Annotated[int, Field(ge=2, le=512, description="width of the LSTM")] = 16
     lstm_window_h: Annotated[int, Field(ge=2, le=336, description="hours that the LSTM looks at")] = 24
-    lstm_epochs: Annotated[int, Field(ge=1, le=1000, description="epochs at most; it stops early")] = 8
+    lstm_epochs: Annotated[int, Field(ge=1, le=1000, description="epochs at most; it stops early")] = 6
+    transformer_width: Annotated[
+        int,
+        Field(ge=4, le=512, multiple_of=2, description="width of the Transformer; even, for its two heads"),
+    ] = 16
+    transformer_layers: Annotated[int, Field(ge=1, le=8, description="layers of the Transformer")] = 2
+    transformer_window_h: Annotated[
+        int, Field(ge=2, le=336, description="hours that the Transformer looks at")
+    ] = 24
+    transformer_epochs: Annotated[int, Field(ge=1, le=1000, description="epochs at most; it stops early")] = 6
+    boosting_rounds: Annotated[
+        int, Field(ge=3, le=2000, description="trees of gradient boosting for each of six horizons")
+    ] = 60
+    trainer_device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        Field(description="where networks are trained; `auto` is CUDA where torch finds it"),
+    ] = "auto"
     train_threads: Annotated[
         int, Field(ge=1, le=64, description="threads of one training; 1 is exactly repeatable")
     ] = 1
     train_poll_s: Annotated[
         float, Field(gt=0, le=3600, description="seconds between two looks of `hourcast train --watch`")
     ] = 1.0
+
+    @model_validator(mode="after")
+    def _known_series(self) -> Self:
+        known = [series.symbol for series in self.exogenous]
+        # The default names a series that an installation need not have.
+        told = "feature_series" in self.model_fields_set
+        if told and (unknown := [symbol for symbol in self.feature_series if symbol not in known]):
+            raise ValueError(f"feature series {unknown} are not among the exogenous series {known}")
+        if len(set(self.ensemble_members)) != len(self.ensemble_members):
+            raise ValueError(f"ensemble members must differ, but they are {list(self.ensemble_members)}")
+        return self
+
+    @property
+    def model_series(self) -> tuple[Series, ...]:
+        """The exogenous series that models look at."""
+        return tuple(series for series in self.exogenous if series.symbol in self.feature_series)

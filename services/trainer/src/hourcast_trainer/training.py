@@ -1,23 +1,30 @@
 """One scheduled training: due or not, fit, gate, register, alias."""
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
 
 from hourcast.contracts import CHAMPION, Bars, alias_kind, date_alias
 from hourcast.errors import DataError, UnavailableError
-from hourcast.forecaster import load, make_golden
+from hourcast.forecaster import Forecaster, load, make_golden
 from hourcast.store import Evaluation, Store
-from hourcast_trainer.calendar import TrainingPlan, next_due, plan_for
-from hourcast_trainer.gate import Decision, Scores, decide
+from hourcast_trainer.calendar import TrainingPlan, next_due
+from hourcast_trainer.calibration import carried_on, warmed_up
+from hourcast_trainer.champion import challenge, due
+from hourcast_trainer.gate import Decision, decide, stays
 from hourcast_trainer.measuring import Measured, common, measure, measure_naive
-from hourcast_trainer.metrics import better_p
-from hourcast_trainer.models import MODELS, EpochLosses, FitRequest, Fitted
+from hourcast_trainer.metrics import Scores
+from hourcast_trainer.models import MODELS, EpochLosses, FitRequest, Fitted, Hyper
 from hourcast_trainer.plots import calibration_plot, forecast_plot, loss_plot
-from hourcast_trainer.registry import Registry
+from hourcast_trainer.registry import RegisteredVersion, Registry
 from hourcast_trainer.settings import TrainerSettings
+from hourcast_trainer.walk.choice import Chooser
+from hourcast_trainer.walk.folds import plan_of
 
 __all__ = ["Outcome", "read_bars", "train_once"]
 
@@ -65,14 +72,14 @@ def _train(
     settings: TrainerSettings, store: Store, registry: Registry, as_of: datetime, say: Progress
 ) -> Outcome:
     production = [v for v in registry.versions() if v.stage == "production" and v.trained_through]
-    # The naive floor comes first on a new installation, so a span is done when a network was tried on it.
+    # The naive floor comes first on a new installation, so a span is done when a model was tried on it.
     tried = [v.trained_through for v in production if v.kind != "naive" and v.trained_through]
     due = next_due(max(tried, default=None), settings.train_every_days, settings.gate_days)
     if due is not None and as_of < due:
         return Outcome("nothing due", f"nothing due: the next training is due at {due:%Y-%m-%d %H:%M} UTC")
     bars = read_bars(store, settings, as_of)
     target = bars[settings.target.symbol]
-    plan = plan_for(as_of, settings.gate_days, settings.train_days)
+    plan = plan_of(as_of, settings)
     have = _hours_before(target, plan)
     need = MODELS["naive"].history_h(settings)
     if have < need or int(target.close_time[-1]) < plan.gate_end_s:
@@ -90,12 +97,13 @@ def _train(
     if floor is None and not any(v.alias_was_set for v in production):
         floor = job.register_floor(alias, "the first version: there is always something to serve")
         versions.append(floor)
-    if have < MODELS["lstm"].history_h(settings):
+    if have < MODELS[settings.model_kind].history_h(settings):
         return Outcome(
             "trained",
-            f"alias {alias} -> version {floor} (naive): {have} hours of history are too few for the LSTM",
+            f"alias {alias} -> version {floor} (naive): {have} hours of history are too few for the {settings.model_kind} model",
             tuple(versions), alias, floor,
         )  # fmt: skip
+    job.hold_challenge([v for v in production if v.gate == "passed"])
     version, decision = job.train_candidate(alias)
     versions.append(version)
     reasons.append(decision.reason)
@@ -146,7 +154,7 @@ class _Job:
     ) -> None:
         self._settings, self._store, self._registry = settings, store, registry
         self._plan, self._bars, self._say = plan, bars, say
-        self._naive = measure_naive(bars[settings.target.symbol], plan.train_end_s, plan.gate_end_s)
+        self._naive = measure_naive(bars[settings.target.symbol], plan.gate_start_s, plan.gate_end_s)
 
     def register_floor(self, alias: str, why: str) -> int:
         """Register the naive floor, which passes by definition, and give it the alias."""
@@ -156,47 +164,75 @@ class _Job:
         self._record(version, fitted, alias, "naive", self._naive.scores, self._naive.scores, decision)
         self._give(version, alias, decision)
         if CHAMPION not in self._registry.aliases():
-            self._registry.set_alias(version, CHAMPION)
+            self._crown(version, None, "the first champion: there was none to compare it with")
         return version
 
     def train_candidate(self, alias: str) -> tuple[int, Decision]:
-        """Fit the LSTM, put it through the gate, register it; the alias comes last and only when it passed."""
-        self._say(f"training the LSTM through {self._plan.trained_through} (alias {alias})")
-        total = self._settings.lstm_epochs
-        fitted = MODELS["lstm"].fit(
-            self._request(lambda e: self._say(f"epoch {e.epoch}/{total}: validation loss {e.validation:.4f}"))
+        """Fit the model, put it through the gate, register it; the alias comes last and only when it passed."""
+        kind = self._settings.model_kind
+        self._say(f"training the {kind} model through {self._plan.trained_through} (alias {alias})")
+        hyper = Chooser(self._bars, self._settings).hyper(kind, self._plan.decided_at)
+        fitted = MODELS[kind].fit(
+            self._request(lambda e: self._say(f"epoch {e.epoch}: validation loss {e.validation:.4f}"), hyper)
         )
-        measured = measure(fitted.forecaster(), self._bars, self._plan.train_end_s, self._plan.gate_end_s)
+        measured = measure(fitted.forecaster(), self._bars, self._plan.gate_start_s, self._plan.gate_end_s)
         champion = self._champion()
         parts = common(measured, self._naive, *([champion[1]] if champion else []))
-        baselines = {"naive": parts[1].scores}
+        baselines = {"naive": parts[1]}
         if champion:
-            baselines["champion"] = parts[2].scores
-        decision = decide(parts[0].scores, baselines, self._settings.gate_margin)
+            baselines["champion"] = parts[2]
+        decision = decide(parts[0], baselines, self._settings.gate_margin, self._settings.gate_p)
+        fitted = self._calibrated(fitted)
         version = self._register(fitted, parts[0], decision, alias)
-        for name, scores in baselines.items():
+        for name, baseline in baselines.items():
             told = f"champion v{champion[0]}" if name == "champion" and champion else name
-            self._record(version, fitted, alias, told, parts[0].scores, scores, decision)
+            self._record(version, fitted, alias, told, parts[0].scores, baseline.scores, decision)
         if decision.passed:
             self._give(version, alias, decision)
-            self._challenge(version, parts, champion)
         else:
             self._say(f"version {version} failed its gate: {decision.reason}")
         return version, decision
 
-    def _request(self, on_epoch: Callable[[EpochLosses], None]) -> FitRequest:
-        return FitRequest(self._bars, self._plan, self._settings, on_epoch)
+    def _calibrated(self, fitted: Fitted) -> Fitted:
+        """The candidate with the conformal state that production has got to, or its own over the held-out window."""
+        target = self._bars[self._settings.target.symbol]
+        served = _incumbent(self._registry)
+        state = None
+        if served is not None:
+            try:
+                state = load(self._registry.forecaster_of(served)).spec.conformal
+            except DataError as error:
+                _LOG.warning("the calibration of version %d cannot be taken on: %s", served, error)
+        if state is None:
+            state = warmed_up(fitted.forecaster(), self._bars, self._plan)
+        state = carried_on(state, self._store, self._settings.model_name, target, self._plan)
+        return replace(fitted, spec=fitted.spec.model_copy(update={"conformal": state}))
+
+    def _request(
+        self, on_epoch: Callable[[EpochLosses], None], hyper: Hyper = MappingProxyType({})
+    ) -> FitRequest:
+        return FitRequest(self._bars, self._plan, self._settings, hyper, on_epoch=on_epoch)
 
     def holds(self, version: int) -> bool:
-        """Whether a version that is served would pass against naive on this window too."""
+        """Whether a version that is served may go on: on this window too it is no worse than naive."""
         try:
-            forecaster = load(self._registry.forecaster_of(version))
-            measured = measure(forecaster, self._bars, self._plan.train_end_s, self._plan.gate_end_s)
+            measured = self._uncalibrated(
+                load(self._registry.forecaster_of(version)), self._plan.gate_start_s
+            )
         except DataError as error:
             _LOG.warning("version %d cannot be measured: %s", version, error)
             return False
         ours, theirs = common(measured, self._naive)
-        return decide(ours.scores, {"naive": theirs.scores}, self._settings.gate_margin).passed
+        return stays(ours, theirs, self._settings.gate_margin)
+
+    def _uncalibrated(self, forecaster: Forecaster, start_s: int) -> Measured:
+        """Forecasts up to the end of the held-out window as they were fitted.
+
+        The online calibration that a version carries is production's of a certain day: a candidate has none yet, and
+        a later one would know what came in the span.
+        """
+        shape = (len(forecaster.spec.horizons), len(forecaster.spec.levels))
+        return measure(forecaster, self._bars, start_s, self._plan.gate_end_s, shift=np.zeros(shape))
 
     def _champion(self) -> tuple[int, Measured] | None:
         version = self._registry.aliases().get(CHAMPION)
@@ -204,22 +240,95 @@ class _Job:
             return None
         try:
             forecaster = load(self._registry.forecaster_of(version))
-            return version, measure(forecaster, self._bars, self._plan.train_end_s, self._plan.gate_end_s)
+            return version, self._uncalibrated(forecaster, self._plan.gate_start_s)
         except DataError as error:
             _LOG.warning("champion (version %d) cannot be measured and is left out: %s", version, error)
             return None
 
-    def _challenge(
-        self, version: int, parts: tuple[Measured, ...], champion: tuple[int, Measured] | None
-    ) -> None:
-        """Move the champion only on proof."""
+    def hold_challenge(self, passed: list[RegisteredVersion]) -> None:
+        """Let the version whose turn it is challenge the champion; `passed` are those that passed their gate."""
+        champion = self._registry.aliases().get(CHAMPION)
         if champion is None:
-            self._registry.set_alias(version, CHAMPION)
+            self._fill("no version was champion any more")
             return
-        p = better_p(parts[0].next_hour_loss, parts[2].next_hour_loss)
-        if p < self._settings.champion_p:
-            self._registry.set_alias(version, CHAMPION)
-            self._say(f"champion -> version {version}: better than version {champion[0]} with p = {p:.4f}")
+        try:
+            holder = load(self._registry.forecaster_of(champion))
+        except DataError as error:
+            self._fill(f"version {champion} cannot be run any more: {error}", champion)
+            return
+        versions = {v.version: v for v in passed}
+        turn = due(
+            {v.version: (v.trained_through, v.challenged) for v in passed if v.trained_through}
+            | {champion: (holder.spec.trained_through, True)},
+            champion, self._plan, self._settings.champion_days,
+        )  # fmt: skip
+        if turn is None:
+            return
+        newest, start = versions[turn[0]], turn[1]
+        try:
+            challenger = load(self._registry.forecaster_of(newest.version))
+            ours, theirs = common(
+                self._uncalibrated(challenger, int(start.timestamp())),
+                self._uncalibrated(holder, int(start.timestamp())),
+            )
+        except DataError as error:
+            _LOG.warning("version %d cannot challenge the champion: %s", newest.version, error)
+            return
+        s = self._settings
+        held = challenge(
+            ours, theirs, f"version {champion}", level=s.champion_p, margin=s.gate_margin, gate_level=s.gate_p
+        )
+        evidence = self._evidence(newest.version, champion, held.evidence)
+        self._store.save_evaluation(
+            Evaluation(
+                model=s.model_name,
+                version=newest.version,
+                alias=newest.alias,
+                kind=newest.kind,
+                stage="champion",
+                baseline=f"v{champion}",
+                window_start=start,
+                window_end=self._plan.gate_end,
+                passed=held.won,
+                figures={
+                    "candidate": ours.scores.as_dict(),
+                    "baseline": theirs.scores.as_dict(),
+                    "evidence": evidence,
+                },
+                reason=held.reason,
+                made_at=self._plan.decided_at,
+            )
+        )
+        if held.won:
+            self._registry.crown(newest.version, evidence)
+            self._say(f"champion -> version {newest.version}: {held.reason}")
+        else:
+            self._say(
+                f"version {champion} stays champion, version {newest.version} challenged it: {held.reason}"
+            )
+        self._registry.note_challenge(
+            newest.version, f"{'won' if held.won else 'lost'} against version {champion}"
+        )
+
+    def _fill(self, why: str, but: int | None = None) -> None:
+        """Give a place that nobody can defend to the version that is served, if that one can be run."""
+        version = _incumbent(self._registry)
+        if version is None or version == but:
+            return
+        try:
+            load(self._registry.forecaster_of(version))
+        except DataError as error:
+            _LOG.warning("version %d cannot become champion: %s", version, error)
+        else:
+            self._crown(version, but, f"{why}; what is served takes the place without a comparison")
+
+    def _crown(self, version: int, before: int | None, reason: str) -> None:
+        self._registry.crown(version, self._evidence(version, before, {"reason": reason}))
+        self._say(f"champion -> version {version}: {reason}")
+
+    def _evidence(self, version: int, champion: int | None, found: Mapping[str, Any]) -> dict[str, Any]:
+        at = self._plan.decided_at.isoformat()
+        return {"challenger": version, "champion": champion, "decided_at": at, **found}
 
     def _register(self, fitted: Fitted, measured: Measured, decision: Decision, alias: str) -> int:
         scores = measured.scores
@@ -273,7 +382,9 @@ class _Job:
                     "candidate": ours.as_dict(),
                     "baseline": theirs.as_dict(),
                     "ratios": dict(decision.ratios),
+                    "tests": dict(decision.evidence),
                     "margin": self._settings.gate_margin,
+                    "level": self._settings.gate_p,
                 },
                 reason=decision.reason,
                 made_at=self._plan.decided_at,

@@ -1,12 +1,15 @@
 """The page."""
 
+import contextlib
+import html
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from hourcast_viz import charts, frames
+from hourcast_viz import charts, frames, live
 from hourcast_viz.api import Api, ApiError
 from hourcast_viz.settings import VizSettings
 
@@ -24,7 +27,24 @@ _CSS = """
 .hc-up {color: #26a69a} .hc-down {color: #e0704f} .hc-flat {opacity: .6}
 .hc-badge {display: inline-block; padding: .18rem .6rem; border-radius: .5rem; background: #E69F00; color: #1c1300; font-weight: 650; font-size: .85rem; margin-bottom: .4rem}
 .hc-warn {padding: .5rem .8rem; border-radius: .5rem; border-left: 4px solid #E69F00; background: rgba(230,159,0,.13); margin: .3rem 0}
+.hc-cards {display: grid; grid-template-columns: repeat(auto-fit, minmax(215px, 1fr)); gap: .6rem; margin: .2rem 0 .6rem}
+.hc-card {border: 1px solid rgba(128,140,160,.3); border-radius: .6rem; padding: .6rem .8rem; font-variant-numeric: tabular-nums}
+.hc-card b {display: block; font-size: 1.35rem; font-weight: 650; line-height: 1.3}
+.hc-card span {font-size: .82rem; opacity: .75} .hc-card p {font-size: .82rem; line-height: 1.35; margin: .25rem 0 0; opacity: .85}
+.hc-card a {font-weight: 600}
+.hc-track {position: relative; height: 12px; margin: .15rem 0; border-radius: 3px; background: rgba(128,140,160,.18)}
+.hc-track i {position: absolute; display: block}
+.hc-bounds {top: 3px; bottom: 3px; background: rgba(124,92,255,.45); border-radius: 3px}
+.hc-dot {top: 0; bottom: 0; width: 4px; margin-left: -2px; background: #7c5cff; border-radius: 2px}
+.hc-mark {top: -3px; bottom: -3px; border-left: 2px dashed currentColor; opacity: .8}
 @media (max-width: 640px) {[data-testid="stMainBlockContainer"] {padding: .8rem .7rem 2rem}}
+</style>
+"""
+# The report scrolls within the window: it forbids scripts, so that nothing can measure its height.
+_REPORT_CSS = """
+<style>
+[data-testid="stMainBlockContainer"] {padding: .8rem .8rem 0; max-width: none}
+[data-testid="stIFrame"] {height: calc(100dvh - 115px) !important; border: 1px solid rgba(128,140,160,.3); border-radius: .6rem}
 </style>
 """
 
@@ -69,6 +89,36 @@ def _money(value: float) -> str:
     return f"{value:,.{digits}f}"
 
 
+def _card(card: live.Card) -> str:
+    track = ""
+    if card.low is not None and card.at is not None and card.high is not None:
+        # The track shows 50 … 100 %: what is lower is told by the number.
+        low, at, high, expected = (
+            100 * max(0.0, 2 * x - 1) for x in (card.low, card.at, card.high, live.EXPECTED)
+        )
+        track = (
+            f'<div class="hc-track" title="50 % to 100 %; the bar is what chance allows, the dashed line what is expected">'
+            f'<i class="hc-bounds" style="left:{low:.1f}%;width:{high - low:.1f}%"></i>'
+            f'<i class="hc-mark" style="left:{expected:.1f}%"></i><i class="hc-dot" style="left:{at:.1f}%"></i></div>'
+        )
+    return f'<div class="hc-card"><span>{card.title}</span><b>{card.value}</b>{track}<p>{card.note}</p></div>'
+
+
+def _live(skill: dict[str, Any], calibration: dict[str, Any] | None, horizon: int) -> None:
+    """How the forecasts of the last weeks held, and how to read more."""
+    cards = live.live_cards(skill.get("live", []), horizon)
+    told = live.calibration_card(calibration)
+    link = (
+        '<div class="hc-card"><span>How good is it?</span><p><a href="?page=report" target="_self">Back-test report</a>: '
+        "every figure, out of sample.</p></div>"
+    )
+    st.markdown(
+        f'<div class="hc-sub">How live forecasts {horizon} h ahead held, whichever version made them</div>'
+        f'<div class="hc-cards" data-testid="live">{"".join(map(_card, [*cards, *([told] if told else [])]))}{link}</div>',
+        unsafe_allow_html=True,
+    )
+
+
 def _headline(health: dict[str, Any], present: dict[str, Any], horizon: int) -> None:
     row = next(f for f in present["forecasts"] if f["horizon"] == horizon)
     last, point = row["last_close"], row["point"]
@@ -87,7 +137,8 @@ def _headline(health: dict[str, Any], present: dict[str, Any], horizon: int) -> 
 
 
 def _warn(text: str) -> None:
-    st.markdown(f'<div class="hc-warn" role="status">{text}</div>', unsafe_allow_html=True)
+    told = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=False))
+    st.markdown(f'<div class="hc-warn" role="status">{told}</div>', unsafe_allow_html=True)
 
 
 def _clear() -> None:
@@ -143,7 +194,9 @@ def _chart(
     )
     gaps = [g for g in target["gaps"] if pd.Timestamp(g["to"]) > bars.index[0]]
     fan = frames.forecasts(present) if present is not None and days <= 31 else None
-    figure = charts.candle_chart(frames.aggregate(bars, rule), overlays, fan, gaps, f"{chosen_range}")
+    figure = charts.candle_chart(
+        frames.aggregate(bars, rule), overlays, fan, gaps, f"{chosen_range}", horizon
+    )
     if rule != "1h":
         st.caption(f"Candles of {rule}: the range is long for hourly ones.")
     st.plotly_chart(
@@ -181,7 +234,29 @@ def _tables(overlays: dict[str, pd.DataFrame], present: dict[str, Any] | None) -
     )
 
 
+def _windows(body: dict[str, Any]) -> None:
+    table = live.live_table(body.get("live", []))
+    if table.empty:
+        st.caption("No close has come yet for a live forecast.")
+        return
+    st.caption(
+        "Live: recorded before the hour came, whichever version made it. Neighbouring forecasts share hours, so that they "
+        "tell as much as fewer independent ones; low and high are bounds of 95 %."
+    )
+    share = st.column_config.NumberColumn
+    columns: dict[str, Any] = {"horizon": "ahead", "n": share("closes", format="localized")}
+    columns["independent"] = share("worth", format="%.0f")
+    for name, label in {
+        "coverage_90": "in 90 %", "coverage_90_low": "low", "coverage_90_high": "high", "coverage_50": "in 50 %",
+        "skill": "better", "skill_low": "low ", "skill_high": "high ",
+    }.items():  # fmt: skip
+        columns[name] = share(label, format="percent")
+    columns |= {"pinball": share(format="%.1f"), "pinball_naive": share("pinball, naive", format="%.1f")}
+    st.dataframe(table, hide_index=True, width="stretch", column_config=columns)
+
+
 def _skill(body: dict[str, Any]) -> None:
+    _windows(body)
     frame = frames.skill(body)
     if frame.empty:
         st.caption("No forecast has been measured yet.")
@@ -258,7 +333,11 @@ def _read() -> dict[str, Any]:
         "skill": api.get("/skill"),
         "history": api.get("/history", limit=300),
         "present": None,
+        "calibration": None,
     }
+    # Serving of an older release knows no calibration, and the page is worth having without it.
+    with contextlib.suppress(ApiError):
+        out["calibration"] = api.get("/calibration")
     if not health["stale"]:
         out["present"] = _present(health["newest_bar_close"], health["version"])
     return out
@@ -293,6 +372,7 @@ def _page() -> None:
         overlays = {}
         if problem is None:
             _warn(str(error))
+    _live(seen["skill"], seen["calibration"], horizon)
     table, skill, history, fresh = st.tabs(["Forecasts", "Skill", "Production", "Freshness"])
     with table:
         _tables(overlays, present)
@@ -304,7 +384,19 @@ def _page() -> None:
         _freshness(seen["freshness"])
 
 
+def _report() -> None:
+    """The back-test report of the API, which the browser may have no way to."""
+    st.markdown(_REPORT_CSS + '<a href="?" target="_self">← Dashboard</a>', unsafe_allow_html=True)
+    try:
+        st.iframe(_api().page("/report"), height=800)
+    except ApiError as error:
+        _warn(str(error))
+
+
 st.set_page_config(page_title="Hourcast", layout="wide", initial_sidebar_state="collapsed")
 st.markdown(_CSS, unsafe_allow_html=True)
 st.markdown('<div class="hc-brand">Hourcast</div>', unsafe_allow_html=True)
-_page()
+if st.query_params.get("page") == "report":
+    _report()
+else:
+    _page()

@@ -12,6 +12,13 @@ __all__ = ["PALETTE", "candle_chart", "skill_chart", "timeline_chart"]
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _UP, _DOWN = "#26a69a", "#e0704f"
 _NOW = "#7c5cff"
+# One hue that darkens towards the middle, drawn beside each other and not over, so that the legend shows what is drawn.
+_FAN = (
+    ("50 %", 0.62, (("p25", "p75"),)),
+    ("80 %", 0.38, (("p75", "p90"), ("p10", "p25"))),
+    ("90 %", 0.18, (("p90", "p95"), ("p05", "p10"))),
+)
+_QUIET = "rgba(128,140,160,.95)"
 _GRID = "rgba(128,140,160,.16)"
 
 
@@ -51,14 +58,63 @@ def _band(
         )  # fmt: skip
 
 
+def _fan(figure: go.Figure, present: pd.DataFrame, horizon: int) -> None:
+    """The present forecast: bands of 50, 80 and 90 % from the last close on, and the median as a thin line."""
+    start = present.iloc[0]
+    names = ["point", "p05", "p10", "p25", "p75", "p90", "p95"]
+    head = pd.DataFrame({name: [start["last_close"]] for name in names}, index=[start["origin"]])
+    fan = pd.concat([head, present[names]])
+    back = fan.index[::-1]
+    for share, alpha, rings in _FAN:
+        for i, (low, high) in enumerate(rings):
+            figure.add_trace(
+                go.Scatter(
+                    x=[*fan.index, *back], y=[*fan[high], *fan[low][::-1]], mode="lines", line={"width": 0},
+                    fill="toself", fillcolor=_rgba(_NOW, alpha), hoverinfo="skip", legendgroup=share,
+                    name=f"{share} expected inside", showlegend=i == 0, legendrank=2000,
+                ),
+                row=1, col=1,
+            )  # fmt: skip
+    hover = "<br>".join(
+        f"{share} %: %{{customdata[{i}]:,.0f}} – %{{customdata[{i + 1}]:,.0f}}"
+        for share, i in ((50, 0), (80, 2), (90, 4))
+    )
+    stays = bool((fan["point"] == start["last_close"]).all())
+    figure.add_trace(
+        go.Scatter(
+            x=fan.index, y=fan["point"], mode="lines", name="median (stays)" if stays else "median", legendrank=2001,
+            line={"color": _QUIET, "width": 1, "dash": "dot"},
+            customdata=fan[["p25", "p75", "p10", "p90", "p05", "p95"]].to_numpy(),
+            hovertemplate=f"%{{y:,.0f}}<br>{hover}",
+        ),
+        row=1, col=1,
+    )  # fmt: skip
+    chosen = present[present["horizon"] == horizon]
+    if len(chosen):
+        row, at, cap = chosen.iloc[0], chosen.index[0], pd.Timedelta(minutes=25)
+        low, high = row["p05"], row["p95"]
+        figure.add_trace(
+            go.Scatter(
+                x=[at - cap, at + cap, None, at, at, None, at - cap, at + cap],
+                y=[low, low, None, low, high, None, high, high],
+                mode="lines", line={"color": _NOW, "width": 1.5}, name=f"{horizon} h", showlegend=False, hoverinfo="skip",
+            ),
+            row=1, col=1,
+        )  # fmt: skip
+
+
 def candle_chart(
     bars: pd.DataFrame,
     overlays: Mapping[str, pd.DataFrame],
     present: pd.DataFrame | None,
     gaps: Sequence[Mapping[str, Any]],
     revision: str,
+    horizon: int = 1,
 ) -> go.Figure:
-    """Candles with volume, forecasts of aliases over them with their 90 % bands, and the present fan."""
+    """Candles with volume, forecasts of aliases over them with their 90 % bands, and the present fan.
+
+    The fan's interval `horizon` hours ahead is marked with its ends.
+    """
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.84, 0.16], vertical_spacing=0.02)
     for i, (alias, frame) in enumerate(overlays.items()):
         colour = PALETTE[i % len(PALETTE)]
@@ -83,22 +139,7 @@ def candle_chart(
         row=1, col=1,
     )  # fmt: skip
     if present is not None and len(present):
-        start = present.iloc[0]
-        head = pd.DataFrame(
-            {name: [start["last_close"]] for name in ("point", "p05", "p25", "p75", "p95")},
-            index=[start["origin"]],
-        )
-        fan = pd.concat([head, present[["point", "p05", "p25", "p75", "p95"]]])
-        _band(figure, fan, "p05", "p95", _NOW, 0.16, "now")
-        _band(figure, fan, "p25", "p75", _NOW, 0.24, "now")
-        figure.add_trace(
-            go.Scatter(
-                x=fan.index, y=fan["point"], mode="lines", name="next 24 h", legendgroup="now",
-                line={"color": _NOW, "width": 1.6, "dash": "dot"}, customdata=fan[["p05", "p95"]].to_numpy(),
-                hovertemplate="%{y:,.0f} (%{customdata[0]:,.0f} – %{customdata[1]:,.0f})",
-            ),
-            row=1, col=1,
-        )  # fmt: skip
+        _fan(figure, present, horizon)
     rising = bars["close"] >= bars["open"]
     figure.add_trace(
         go.Bar(

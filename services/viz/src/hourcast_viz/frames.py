@@ -34,12 +34,14 @@ def aggregate(bars: pd.DataFrame, rule: str) -> pd.DataFrame:
 
 
 def forecasts(body: dict[str, Any]) -> pd.DataFrame:
-    """Forecasts by target time: origin, horizon, point, p05, p25, p75, p95, actual, last_close, alias, version."""
+    """Forecasts by target time: origin, horizon, point, p05 … p95, actual, last_close, alias, version."""
     levels = body["levels"]
     at = {
         name: levels.index(level)
-        for name, level in (("p05", 0.05), ("p25", 0.25), ("p75", 0.75), ("p95", 0.95))
-    }
+        for name, level in (
+            ("p05", 0.05), ("p10", 0.1), ("p25", 0.25), ("p75", 0.75), ("p90", 0.9), ("p95", 0.95),
+        )
+    }  # fmt: skip
     rows = [
         {
             "target_time": f["target_time"],

@@ -18,6 +18,7 @@ from hourcast.store._rows import (
     IngestRun,
     Quarantined,
     UpsertResult,
+    WalkFold,
 )
 from hourcast.store._store import Store, open_store
 
@@ -36,6 +37,7 @@ __all__ = [
     "Right",
     "Store",
     "UpsertResult",
+    "WalkFold",
     "grant_statements",
     "open_store",
     "rights_of",

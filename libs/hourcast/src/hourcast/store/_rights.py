@@ -38,6 +38,10 @@ RIGHTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "bars": _READ,
         "evaluations": _REPLACE,
         "backtest_rows": _REPLACE,
+        "walk_folds": _REPLACE,
+        "reports": _REPLACE,
+        # How often its forecasts held says how the next version should start.
+        "forecasts": _READ,
     },
     # Events are what happened: they are added to, never changed.
     "controller": {**_ALL, "events": _APPEND},
@@ -46,6 +50,7 @@ RIGHTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "bars": _READ,
         "evaluations": _READ,
         "backtest_rows": _READ,
+        "reports": _READ,
         "events": _READ,
         "forecasts": _UPSERT,
     },

@@ -16,6 +16,7 @@ __all__ = [
     "IngestRun",
     "Quarantined",
     "UpsertResult",
+    "WalkFold",
 ]
 
 
@@ -66,13 +67,13 @@ class IngestRun:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A version measured against `baseline` on a held-out window (`stage` gate or backtest)."""
+    """A version measured against `baseline` on a held-out window (`stage` gate or backtest), or a challenge (champion)."""
 
     model: str
     version: int
     alias: str | None
     kind: str
-    stage: Literal["gate", "backtest"]
+    stage: Literal["gate", "backtest", "champion"]
     baseline: str
     window_start: datetime
     window_end: datetime
@@ -146,3 +147,23 @@ class Freshness:
     first_open: datetime | None
     last_close: datetime | None
     source: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WalkFold:
+    """Forecasts of one kind over one fold of a walk-forward.
+
+    `walk` names the walk's options, `recipe` all that decides the rows, `lineage` says the same to people. `parquet` is the
+    file of its rows and `sha256` its sum; it is empty where only the rest was asked for.
+    """
+
+    model: str
+    walk: str
+    kind: str
+    start: datetime
+    end: datetime
+    recipe: str
+    sha256: str
+    lineage: Mapping[str, Any]
+    parquet: bytes
+    made_at: datetime

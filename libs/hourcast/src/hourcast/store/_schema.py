@@ -11,6 +11,7 @@ from sqlalchemy import (
     Double,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -49,6 +50,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 metadata = MetaData()
+_BYTES = LargeBinary().with_variant(mysql.LONGBLOB, "mysql", "mariadb")
 _ID = BigInteger().with_variant(Integer, "sqlite")
 _SYMBOL = String(32)
 _NAME = String(64)
@@ -126,6 +128,30 @@ backtest_rows = Table(
     Column("actual", Double, nullable=False),
     Column("quantiles", JSON, nullable=False),
     Column("naive_quantiles", JSON, nullable=False),
+)
+
+walk_folds = Table(
+    "walk_folds",
+    metadata,
+    Column("model", _NAME, primary_key=True),
+    Column("walk", String(16), primary_key=True),
+    Column("kind", _NAME, primary_key=True),
+    Column("start", UtcDateTime, primary_key=True),
+    Column("end", UtcDateTime, nullable=False),
+    Column("recipe", String(16), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("lineage", JSON, nullable=False),
+    Column("parquet", _BYTES, nullable=False),
+    Column("made_at", UtcDateTime, nullable=False),
+)
+
+reports = Table(
+    "reports",
+    metadata,
+    Column("model", _NAME, primary_key=True),
+    Column("made_at", UtcDateTime, primary_key=True),
+    Column("title", String(255), nullable=False),
+    Column("html", _BYTES, nullable=False),
 )
 
 forecasts = Table(

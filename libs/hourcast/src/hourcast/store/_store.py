@@ -1,6 +1,7 @@
 """The store itself."""
 
 import contextlib
+import gzip
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from hourcast.store._rows import (
     IngestRun,
     Quarantined,
     UpsertResult,
+    WalkFold,
 )
 
 __all__ = ["Store", "open_store"]
@@ -477,6 +479,60 @@ class Store:
             )
             for alias, rows in by_alias.items()
         ]
+
+    def save_walk_folds(self, folds: Sequence[WalkFold]) -> None:
+        """Record folds; one of the same model, walk, kind and start is replaced."""
+        c = t.walk_folds.c
+
+        def work(connection: Connection) -> None:
+            for fold in folds:
+                connection.execute(
+                    sa.delete(t.walk_folds).where(
+                        c.model == fold.model,
+                        c.walk == fold.walk,
+                        c.kind == fold.kind,
+                        c.start == fold.start,
+                    )
+                )
+                values = {name: getattr(fold, name) for name in fold.__dataclass_fields__}
+                connection.execute(sa.insert(t.walk_folds).values(**values | {"lineage": dict(fold.lineage)}))
+
+        run_transaction(self._engine, work, writes=True)
+
+    def walk_folds(self, model: str, walk: str, kind: str, *, files: bool = True) -> list[WalkFold]:
+        """Folds of a walk in order of time; without `files` those are left out."""
+        c = t.walk_folds.c
+        columns = [column for column in c if files or column.name != "parquet"]
+        statement = sa.select(*columns).where(c.model == model, c.walk == walk, c.kind == kind)
+        return [
+            WalkFold(**{"parquet": b"", **row._mapping}) for row in self._read(statement.order_by(c.start))
+        ]
+
+    def walk_kinds(self, model: str, walk: str) -> list[str]:
+        """The kinds that a walk has folds of."""
+        c = t.walk_folds.c
+        statement = sa.select(c.kind).distinct().where(c.model == model, c.walk == walk).order_by(c.kind)
+        return [str(row.kind) for row in self._read(statement)]
+
+    def save_report(self, model: str, made_at: datetime, title: str, html: str) -> None:
+        """Keep a page; a model's earlier ones go, since they can be made again from the walk."""
+        # A fixed time keeps equal pages equal.
+        body = gzip.compress(html.encode(), mtime=0)
+
+        def work(connection: Connection) -> None:
+            connection.execute(sa.delete(t.reports).where(t.reports.c.model == model))
+            connection.execute(
+                sa.insert(t.reports).values(model=model, made_at=made_at, title=title[:255], html=body)
+            )
+
+        run_transaction(self._engine, work, writes=True)
+
+    def newest_report(self, model: str) -> tuple[datetime, str] | None:
+        """When a model's page was made, and the page; None where there is none."""
+        c = t.reports.c
+        statement = sa.select(c.made_at, c.html).where(c.model == model).order_by(c.made_at.desc()).limit(1)
+        rows = self._read(statement)
+        return (rows[0].made_at, gzip.decompress(rows[0].html).decode()) if rows else None
 
     # -- serving --------------------------------------------------------------------------------
 

@@ -1,6 +1,3 @@
-"""Implementations of `RolloutTarget`."""
+"""Implementations of `RolloutTarget`, a module each, so that only the one that is used is imported."""
 
-from hourcast_controller.targets.kubernetes import KubernetesTarget
-from hourcast_controller.targets.local import LocalTarget
-
-__all__ = ["KubernetesTarget", "LocalTarget"]
+__all__: list[str] = []

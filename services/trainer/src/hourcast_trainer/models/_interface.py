@@ -1,15 +1,33 @@
 """What a kind of model takes and gives."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from datetime import date, datetime
+from typing import Protocol, TypedDict
 
+from hourcast import __version__
 from hourcast.contracts import Bars
-from hourcast.forecaster import Forecaster, ForecasterSpec
+from hourcast.forecaster import Forecaster, ForecasterSpec, TrainingSpan
 from hourcast_trainer.calendar import TrainingPlan
+from hourcast_trainer.datasets import data_fingerprint
 from hourcast_trainer.settings import TrainerSettings
 
-__all__ = ["EpochLosses", "FitRequest", "Fitted", "Model"]
+__all__ = ["EpochLosses", "FitRequest", "Fitted", "Hyper", "Lineage", "Model", "describe"]
+
+Hyper = Mapping[str, float | int | str]
+
+
+class Lineage(TypedDict):
+    """The fields of a specification that say where it comes from."""
+
+    target: str
+    training: TrainingSpan
+    trained_through: date
+    decided_at: datetime
+    data_fingerprint: str
+    code_version: str
+    seed: int
+    synthetic: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,30 +41,43 @@ class EpochLosses:
 
 @dataclass(frozen=True, slots=True)
 class FitRequest:
-    """Bars (later ones than `plan.train_end` are ignored), spans, settings and whom to tell about each epoch."""
+    """What a fit may know and how it should go.
+
+    Bars later than `plan.train_end` are ignored. `hyper` are hyperparameters that were chosen, by the names that the
+    model's `candidates` give; what is missing has its default. `ready` are other kinds that were fitted on this very
+    request already. `on_epoch` is told about each epoch.
+    """
 
     bars: Mapping[str, Bars]
     plan: TrainingPlan
     settings: TrainerSettings
+    hyper: Hyper = field(default_factory=dict)
+    ready: Mapping[str, "Fitted"] = field(default_factory=dict)
     on_epoch: Callable[[EpochLosses], None] = field(default=lambda _losses: None)
+
+    @property
+    def known(self) -> dict[str, Bars]:
+        """The bars that had closed by the end of the training span."""
+        return {symbol: part.known_at(self.plan.train_end_s) for symbol, part in self.bars.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A fitted model: its specification, its network as ONNX bytes (None: naive) and how the fit went."""
+    """A fitted model: its specification, its network as ONNX bytes, an ensemble's members, and how the fit went."""
 
     spec: ForecasterSpec
-    network: bytes | None
+    network: bytes | None = None
+    members: tuple["Fitted", ...] = ()
     epochs: tuple[EpochLosses, ...] = ()
     params: Mapping[str, float | int | str] = field(default_factory=dict)
 
     def forecaster(self) -> Forecaster:
         """The forecaster as serving will load it."""
-        return Forecaster(self.spec, self.network)
+        return Forecaster(self.spec, self.network, [member.forecaster() for member in self.members])
 
 
 class Model(Protocol):
-    """A kind of model."""
+    """A kind of model that can be served."""
 
     kind: str
 
@@ -54,6 +85,27 @@ class Model(Protocol):
         """Hours of target bars before `plan.train_end` that a fit needs at least."""
         ...
 
+    def candidates(self, settings: TrainerSettings) -> Sequence[Hyper]:
+        """Hyperparameters to choose from, the default first; a single one leaves nothing to choose."""
+        ...
+
     def fit(self, request: FitRequest) -> Fitted:
         """Fit on what had closed by `plan.train_end`; the same request gives the same model."""
         ...
+
+
+def describe(
+    request: FitRequest, known: Mapping[str, Bars], start: datetime, end: datetime, rows: int
+) -> Lineage:
+    """What every specification says of its own making; `start`, `end` and `rows` are of its training samples."""
+    plan, settings = request.plan, request.settings
+    return Lineage(
+        target=settings.target.symbol,
+        training=TrainingSpan(start=start, end=end, rows=rows),
+        trained_through=plan.trained_through,
+        decided_at=plan.decided_at,
+        data_fingerprint=data_fingerprint(known, plan.start_s, plan.train_end_s),
+        code_version=__version__,
+        seed=settings.seed,
+        synthetic=settings.synthetic,
+    )
