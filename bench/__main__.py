@@ -90,17 +90,17 @@ def _status(report: _Report, g: Ground) -> None:
 def _backtest(report: _Report, g: Ground, plain_weeks: int) -> None:
     """The whole command, registry and all, against the plain way without any."""
     from bench.plain import EPOCHS, plain_week
-    from hourcast_trainer.backtest import weeks
     from hourcast_trainer.settings import TrainerSettings
     from hourcast_trainer.training import read_bars
+    from hourcast_trainer.walk import folds
 
-    took, out = g.run("backtest", "--from", _FROM, "--to", _TO)
+    took, out = g.run("backtest", "--from", _FROM, "--to", _TO, more={"HOURCAST_MODEL_KIND": "lstm"})
     _CONSOLE.print(out, highlight=False)
     settings = TrainerSettings()
     store = open_store(f"sqlite:///{g.state / 'hourcast.db'}")
     bars = read_bars(store, settings, parse_hour(_TO))
     store.close()
-    steps = weeks(parse_hour(_FROM), parse_hour(_TO), 7, settings)
+    steps = folds(parse_hour(_FROM), parse_hour(_TO), 7, settings)
     chosen = steps if plain_weeks >= len(steps) else steps[:: len(steps) // plain_weeks][:plain_weeks]
     plain = sum(plain_week(bars, settings, week) for week in chosen) * len(steps) / len(chosen)
     how = f"{len(steps)} weeks" if chosen == steps else f"{len(chosen)} weeks scaled to {len(steps)}"
@@ -110,7 +110,7 @@ def _backtest(report: _Report, g: Ground, plain_weeks: int) -> None:
         f"{EPOCHS} epochs a week, a call an hour ({how}): {plain:.1f} s",
         f"{plain / took:.1f}×",
     )
-    again, _ = g.run("backtest", "--from", _FROM, "--to", _TO)
+    again, _ = g.run("backtest", "--from", _FROM, "--to", _TO, more={"HOURCAST_MODEL_KIND": "lstm"})
     report.add(
         "the same back-test again", f"{again:.1f} s", f"first time: {took:.1f} s", f"{took / again:.0f}×"
     )

@@ -9,9 +9,9 @@ import torch
 
 from hourcast.contracts import HOUR_S, Bars
 from hourcast.forecaster import HORIZONS, LEVELS
-from hourcast_trainer.backtest import Week
 from hourcast_trainer.datasets import fit_features, make_samples
 from hourcast_trainer.settings import TrainerSettings
+from hourcast_trainer.walk import Fold
 
 __all__ = ["EPOCHS", "plain_week"]
 
@@ -31,7 +31,7 @@ class _Network(torch.nn.Module):
         return made.reshape(-1, len(HORIZONS), len(LEVELS))
 
 
-def plain_week(bars: Mapping[str, Bars], settings: TrainerSettings, week: Week) -> float:
+def plain_week(bars: Mapping[str, Bars], settings: TrainerSettings, week: Fold) -> float:
     """Seconds for one week: the same samples and the same size of network as ours, without its economies."""
     began = time.perf_counter()
     plan = week.plan

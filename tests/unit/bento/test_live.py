@@ -162,6 +162,20 @@ def test_a_close_that_comes_late_is_counted_when_it_has_come(record: LiveRecord)
     _same(after, _again(record).rows(_START, _START + timedelta(hours=31)))
 
 
+def test_a_late_close_counts_also_before_what_was_read_first(record: LiveRecord) -> None:
+    """A hole in the part that was read later, but lies earlier, is looked at again too."""
+    gone = to_epoch(_START + timedelta(hours=5))
+    bars = _bars()
+    with record.store.engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM bars WHERE close_time = '2024-06-01 05:00:00.000000'")
+    record.rows(_START + timedelta(hours=20), _START + timedelta(hours=30))
+    assert gone not in record.rows(_START, _START + timedelta(hours=30)).target_time
+    record.store.upsert_bars(bars.take(bars.close_time == gone), "files", _START)
+    after = record.rows(_START, _START + timedelta(hours=31))
+    assert gone in after.target_time
+    _same(after, _again(record).rows(_START, _START + timedelta(hours=31)))
+
+
 def test_without_the_database_the_last_rows_stay(record: LiveRecord) -> None:
     """What was read is kept; what is new cannot be had, and that is said."""
     rows = record.rows(_START, _START + timedelta(hours=30))

@@ -14,7 +14,7 @@ from hourcast.contracts import HOUR_S, Bars, parse_hour, to_epoch
 from hourcast.errors import ConfigurationError, DataError
 from hourcast.forecaster import Forecasts
 from hourcast.store import Store, WalkFold, open_store
-from hourcast_trainer.models import MODELS, FitRequest, Fitted
+from hourcast_trainer.models import COMPARED, MODELS, FitRequest, Fitted
 from hourcast_trainer.models.volatility import VolatilityModel
 from hourcast_trainer.settings import TrainerSettings
 from hourcast_trainer.walk import (
@@ -40,7 +40,7 @@ _MADE = parse_hour("2024-07-01")
 @pytest.fixture(scope="module")
 def settings() -> TrainerSettings:
     """An ensemble without networks, which would take most of the time."""
-    return TrainerSettings(ensemble_members=("volatility", "boosting"), train_days=120, boosting_rounds=6)
+    return TrainerSettings(ensemble_members=("volatility", "boosting"), train_days=120, boosting_rounds=6, feature_series=())
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def test_a_planted_leak_is_caught(
             fitted = MODELS["volatility"].fit(request)
             return _Peek(fitted.spec, params=fitted.params)
 
-    monkeypatch.setitem(MODELS, "peeking", Peeking())
+    monkeypatch.setitem(COMPARED, "peeking", Peeking())
     week = folds(_START, _END, 7, settings)[1]
     moment = to_epoch(week.start) + 50 * HOUR_S
     with pytest.raises(AssertionError, match="returns changed when what comes later was moved"):

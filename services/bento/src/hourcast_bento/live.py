@@ -176,8 +176,9 @@ class LiveRecord:
             rows, settled = self._read(after, last)
             return _Known(rows, after, last, settled)
         if known.since > after:
-            earlier, _ = self._read(after, known.since)
-            known = _Known(earlier.joined(known.rows), after, known.until, known.settled)
+            earlier, settled = self._read(after, known.since)
+            rows, settled = earlier.joined(known.rows), min(settled, known.settled)
+            known = _Known(rows, after, known.until, settled)
         if known.until < last:
             begin = max(known.settled, known.since)
             newer, settled = self._read(begin, last)

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from hourcast.contracts import Bars, from_epoch
 from hourcast.store import Store
 from hourcast_trainer.analysis import Analysis, SpanResult
-from hourcast_trainer.models import COMPARED
 from hourcast_trainer.settings import TrainerSettings
 from hourcast_trainer.training import read_bars
 from hourcast_trainer.walk import (
@@ -67,7 +66,7 @@ def walked(
         store,
         read_bars(store, settings, end),
         folds(start, end, every_days, settings),
-        variants_of(names, settings, COMPARED),
+        variants_of(names, settings),
         walk_id(settings, every_days),
     )
 

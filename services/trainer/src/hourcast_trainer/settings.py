@@ -77,7 +77,7 @@ class TrainerSettings(CoreSettings):
         int,
         Field(ge=4, le=512, multiple_of=2, description="width of the Transformer; even, for its two heads"),
     ] = 16
-    transformer_layers: Annotated[int, Field(ge=1, le=8, description="layers of the Transformer")] = 2
+    transformer_layers: Annotated[int, Field(ge=1, le=8, description="layers of the Transformer")] = 1
     transformer_window_h: Annotated[
         int, Field(ge=2, le=336, description="hours that the Transformer looks at")
     ] = 24

@@ -6,13 +6,25 @@ from datetime import date, datetime
 from typing import Protocol, TypedDict
 
 from hourcast import __version__
-from hourcast.contracts import Bars
-from hourcast.forecaster import Forecaster, ForecasterSpec, TrainingSpan
+from hourcast.contracts import Bars, FloatArray, IntArray
+from hourcast.forecaster import Forecaster, ForecasterSpec, Forecasts, TrainingSpan
 from hourcast_trainer.calendar import TrainingPlan
 from hourcast_trainer.datasets import data_fingerprint
 from hourcast_trainer.settings import TrainerSettings
 
-__all__ = ["EpochLosses", "FitRequest", "Fitted", "Hyper", "Lineage", "Model", "describe"]
+__all__ = [
+    "Compared",
+    "ComparedFit",
+    "EpochLosses",
+    "FitRequest",
+    "Fitted",
+    "Forecasting",
+    "Hyper",
+    "Lineage",
+    "Model",
+    "Origin",
+    "describe",
+]
 
 Hyper = Mapping[str, float | int | str]
 
@@ -91,6 +103,90 @@ class Model(Protocol):
 
     def fit(self, request: FitRequest) -> Fitted:
         """Fit on what had closed by `plan.train_end`; the same request gives the same model."""
+        ...
+
+
+class Forecasting(Protocol):
+    """What a fit forecasts with: a `Forecaster`, or what is compared with one."""
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over all that decides its forecasts."""
+        ...
+
+    def predict(
+        self,
+        bars: Mapping[str, Bars],
+        origins: IntArray | None = None,
+        horizons: Sequence[int] | None = None,
+        *,
+        skip_unusable: bool = False,
+        shift: FloatArray | None = None,
+    ) -> Forecasts:
+        """Forecast from each origin, as `Forecaster.predict` does."""
+        ...
+
+
+class Origin(Protocol):
+    """Where a fit comes from, as a specification says it."""
+
+    @property
+    def training(self) -> TrainingSpan:
+        """Its training samples."""
+        ...
+
+    @property
+    def data_fingerprint(self) -> str:
+        """Fingerprint of the bars that it learned from."""
+        ...
+
+    @property
+    def code_version(self) -> str:
+        """Version of Hourcast."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Seed of its random choices."""
+        ...
+
+
+class ComparedFit(Protocol):
+    """A fit that can be compared; a `Fitted` can be served, too."""
+
+    @property
+    def spec(self) -> Origin:
+        """Where it comes from."""
+        ...
+
+    @property
+    def params(self) -> Mapping[str, float | int | str]:
+        """What it was fitted with."""
+        ...
+
+    def forecaster(self) -> Forecasting:
+        """What forecasts."""
+        ...
+
+
+class Compared(Protocol):
+    """A kind of model that can be compared, whether or not it can be served."""
+
+    @property
+    def kind(self) -> str:
+        """Its name."""
+        ...
+
+    def history_h(self, settings: TrainerSettings) -> int:
+        """Hours of target bars before `plan.train_end` that a fit needs at least."""
+        ...
+
+    def candidates(self, settings: TrainerSettings) -> Sequence[Hyper]:
+        """Hyperparameters to choose from, the default first."""
+        ...
+
+    def fit(self, request: FitRequest) -> ComparedFit:
+        """Fit on what had closed by `plan.train_end`."""
         ...
 
 

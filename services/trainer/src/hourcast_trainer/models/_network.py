@@ -70,8 +70,7 @@ class Body(Protocol):
         """The kind of model."""
         ...
 
-    @property
-    def size(self) -> int:
+    def size(self, features: FeatureSpec) -> int:
         """Length of the state."""
         ...
 
@@ -213,7 +212,7 @@ class _Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.body = body.module(features).to(device)
-            self.head = torch.nn.Linear(body.size, 2 * len(_ANCHORS)).to(device)
+            self.head = torch.nn.Linear(body.size(features), 2 * len(_ANCHORS)).to(device)
         torch.nn.init.zeros_(self.head.weight)
         torch.nn.init.zeros_(self.head.bias)
         self._device, self._descent = device, descent
@@ -325,23 +324,26 @@ def _between() -> Singles:
     return np.stack([np.interp(at, anchors, one) for one in np.eye(len(_ANCHORS))]).astype(np.float32)
 
 
+def _widths(parts: Singles, belief: Singles) -> Singles:
+    """(N, 2, H): log-widths of every horizon, as far as they are believed."""
+    return ((parts * belief) @ _between()).astype(np.float32, copy=False)
+
+
 def _over_width(z: Singles, widths: Singles) -> Singles:
     """Z (N, H) over the width of its side, whose logarithm is in `widths` (N, 2, H)."""
-    out: Singles = z / np.exp(np.where(z < 0, widths[:, 0], widths[:, 1]))
-    return out
+    return (z / np.exp(np.where(z < 0, widths[:, 0], widths[:, 1]))).astype(np.float32, copy=False)
 
 
 def _sides(widths: Singles, base: FloatArray) -> Singles:
     """Quantiles (N, H, Q): each side of `base` (H, Q) by its own width."""
     wider = np.exp(widths)[..., None]
     below, above = (side(base, 0).astype(np.float32) for side in (np.minimum, np.maximum))
-    out: Singles = wider[:, 0] * below + wider[:, 1] * above
-    return out
+    return (wider[:, 0] * below + wider[:, 1] * above).astype(np.float32, copy=False)
 
 
 def _loss(parts: Singles, z: Singles, belief: float = 1.0) -> FloatArray:
     """(A,) pinball loss over the anchors of widths that are believed that far, with the shape that goes with them."""
-    actual, widths = z[:, _AT], parts * np.float32(belief)
+    actual, widths = z[:, _AT], (parts * belief).astype(np.float32, copy=False)
     off = actual[:, :, None] - _sides(widths, centred_quantiles(_over_width(actual, widths)))
     levels = np.asarray(LEVELS, np.float32)
     out: FloatArray = np.maximum(levels * off, (levels - 1) * off).mean(axis=(0, 2), dtype=np.float64)
@@ -362,12 +364,12 @@ def _belief(parts: Singles, z: Singles) -> Singles:
 
 def _shape(parts: Singles, belief: Singles, z: Singles) -> FloatArray:
     """(H, Q): centred quantiles of returns over the widths that were forecast for them unseen."""
-    return centred_quantiles(_over_width(z, (parts * belief) @ _between()))
+    return centred_quantiles(_over_width(z, _widths(parts, belief)))
 
 
 def _quantiles(parts: Singles, belief: Singles, base: FloatArray) -> Singles:
     """Z (N, H, Q) of what a network made (N, 2, A)."""
-    return _sides((parts * belief) @ _between(), base)
+    return _sides(_widths(parts, belief), base)
 
 
 def _export(body: Body, features: FeatureSpec, run: _Run, belief: Singles, base: FloatArray) -> bytes:

@@ -1,5 +1,7 @@
 """An LSTM over the last hours: Hochreiter and Schmidhuber, "Long Short-Term Memory", Neural Computation 9 (1997).
 
+The head sees the LSTM's state and, past it, the last hour's own features: volatilities over days and weeks are in them
+already, and the LSTM need not learn to carry them through.
 What its head forecasts, and how it is fitted and judged, is told in `_network`.
 """
 
@@ -21,19 +23,25 @@ if TYPE_CHECKING:
 
 __all__ = ["LstmBody", "LstmModel"]
 
+_FAR = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class LstmBody:
-    """One layer; the state is that after the last hour."""
+    """One layer of `hidden` cells; the state is theirs after the last hour, and that hour's features."""
 
-    size: int
+    hidden: int
     kind: Kind = "lstm"
+
+    def size(self, features: FeatureSpec) -> int:
+        """Length of the state."""
+        return self.hidden + features.width
 
     def module(self, features: FeatureSpec) -> "torch.nn.Module":
         """The layer in torch."""
         import torch
 
-        hidden = self.size
+        hidden = self.hidden
 
         class Body(torch.nn.Module):
             def __init__(self) -> None:
@@ -42,8 +50,7 @@ class LstmBody:
 
             def forward(self, scaled: torch.Tensor) -> torch.Tensor:
                 steps, _ = self.lstm(scaled)
-                last: torch.Tensor = steps[:, -1]
-                return last
+                return torch.cat([steps[:, -1], scaled[:, -1].clamp(-_FAR, _FAR)], 1)
 
         return Body()
 
@@ -60,11 +67,17 @@ class LstmBody:
             "r": gates(weights["lstm.weight_hh_l0"])[None],
             "b": np.concatenate([gates(weights[f"lstm.bias_{part}_l0"]) for part in ("ih", "hh")])[None],
             "first": np.array([0], np.int64),
+            "nearest": np.array(-1, np.int64),
+            "low": np.array(-_FAR, np.float32),
+            "high": np.array(_FAR, np.float32),
         }
         nodes = [
             helper.make_node("Transpose", ["scaled"], ["steps"], perm=[1, 0, 2]),
-            helper.make_node("LSTM", ["steps", "w", "r", "b"], ["", "after_last"], hidden_size=self.size),
-            helper.make_node("Squeeze", ["after_last", "first"], ["state"]),
+            helper.make_node("LSTM", ["steps", "w", "r", "b"], ["", "after_last"], hidden_size=self.hidden),
+            helper.make_node("Squeeze", ["after_last", "first"], ["carried"]),
+            helper.make_node("Gather", ["scaled", "nearest"], ["now"], axis=1),
+            helper.make_node("Clip", ["now", "low", "high"], ["near"]),
+            helper.make_node("Concat", ["carried", "near"], ["state"], axis=1),
         ]
         return Graph(nodes, constants)
 
@@ -82,8 +95,8 @@ class LstmModel:
         """How large, and how fast to learn."""
         hidden = settings.lstm_hidden
         return (
-            {"hidden": hidden, "learning_rate": 0.01},
             {"hidden": hidden, "learning_rate": 0.003},
+            {"hidden": hidden, "learning_rate": 0.01},
             {"hidden": 2 * hidden, "learning_rate": 0.003},
         )
 

@@ -31,17 +31,21 @@ _NEVER = -1e9
 
 @dataclass(frozen=True, slots=True)
 class TransformerBody:
-    """`layers` of attention with two heads and a feed-forward part, over states of `size` numbers an hour."""
+    """`layers` of attention with two heads and a feed-forward part, over states of `width` numbers an hour."""
 
-    size: int
+    width: int
     layers: int
     kind: Kind = "transformer"
 
+    def size(self, features: FeatureSpec) -> int:
+        """Length of the state."""
+        return self.width
+
     def module(self, features: FeatureSpec) -> "torch.nn.Module":
-        """The layers in torch. `hidden(scaled)` (N, window, size) are the states of every hour, for the look inside."""
+        """The layers in torch. `hidden(scaled)` (N, window, width) are the states of every hour, for the look inside."""
         import torch
 
-        size, layers, window = self.size, self.layers, features.window
+        size, layers, window = self.width, self.layers, features.window
 
         class Layer(torch.nn.Module):
             def __init__(self) -> None:
@@ -105,9 +109,9 @@ class TransformerBody:
             "position": weights["position"],
             "mask": weights["mask"],
             "mask_last": weights["mask"][-1:],
-            "heads": np.array([0, -1, _HEADS, self.size // _HEADS], np.int64),
-            "joined": np.array([0, -1, self.size], np.int64),
-            "root": np.array((self.size // _HEADS) ** -0.5, np.float32),
+            "heads": np.array([0, -1, _HEADS, self.width // _HEADS], np.int64),
+            "joined": np.array([0, -1, self.width], np.int64),
+            "root": np.array((self.width // _HEADS) ** -0.5, np.float32),
             "from": np.array([window - 1], np.int64),
             "to": np.array([window], np.int64),
             "hours": np.array([1], np.int64),
@@ -180,8 +184,8 @@ class TransformerModel:
         """How fast to learn, and how deep."""
         layers = settings.transformer_layers
         return (
-            {"layers": layers, "learning_rate": 0.003},
             {"layers": layers, "learning_rate": 0.001},
+            {"layers": layers, "learning_rate": 0.003},
             {"layers": layers + 1, "learning_rate": 0.001},
         )
 

@@ -23,7 +23,7 @@ from hourcast.errors import ConfigurationError, DataError
 from hourcast.forecaster import Forecasts
 from hourcast.store import Store, WalkFold
 from hourcast_trainer.datasets import data_fingerprint
-from hourcast_trainer.models import MODELS, FitRequest, Fitted
+from hourcast_trainer.models import COMPARED, ComparedFit, FitRequest, Fitted
 from hourcast_trainer.settings import TrainerSettings
 from hourcast_trainer.walk.choice import Chooser
 from hourcast_trainer.walk.folds import Fold
@@ -64,15 +64,13 @@ class Variant:
         return settings.model_copy(update={"feature_series": self.series})
 
 
-def variants_of(
-    names: Iterable[str], settings: TrainerSettings, kinds: Iterable[str] = MODELS
-) -> list[Variant]:
+def variants_of(names: Iterable[str], settings: TrainerSettings) -> list[Variant]:
     """Read names such as `boosting`, `boosting+QQQ+^VIX` or, where the settings have QQQ, `boosting-QQQ`.
 
     Raises:
         ConfigurationError: when a kind or a series is unknown, or a name comes twice.
     """
-    known, series = list(kinds), [s.symbol for s in settings.exogenous]
+    known, series = list(COMPARED), [s.symbol for s in settings.exogenous]
     out = []
     for name in names:
         kind = re.split("[+-]", name, maxsplit=1)[0]
@@ -149,23 +147,24 @@ def forecast_fold(
     origins = origins_of(bars[target], fold)
     seen = {symbol: part.known_at(to_epoch(fold.end)) for symbol, part in bars.items()}
     ready: dict[tuple[str, tuple[str, ...]], Fitted] = {}
-    choosers: dict[tuple[str, ...], Chooser] = {}
+    chooser = chooser or Chooser(bars, settings)
     out = []
     # Sums over several threads would depend on how many there are.
     with threadpool_limits(1):
         # An ensemble takes members that are fitted already.
         for variant in sorted(variants, key=lambda v: v.kind == "ensemble"):
             chosen = variant.settings(settings)
-            if variant.series not in choosers:
-                given = chooser is not None and variant.series == settings.feature_series
-                choosers[variant.series] = chooser if given and chooser else Chooser(bars, chosen)
-            hyper = choosers[variant.series].hyper(variant.kind, fold.start)
+            hyper = chooser.hyper(variant.kind, fold.start, variant.series)
             members = {kind: f for (kind, series), f in ready.items() if series == variant.series}
-            fitted = MODELS[variant.kind].fit(FitRequest(known, fold.plan, chosen, hyper, members))
-            ready[variant.kind, variant.series] = fitted
+            fitted = COMPARED[variant.kind].fit(FitRequest(known, fold.plan, chosen, hyper, members))
+            servable = fitted if isinstance(fitted, Fitted) else None
+            if servable is not None:
+                ready[variant.kind, variant.series] = servable
             made = fitted.forecaster().predict(seen, origins, skip_unusable=True)
             out.append(
-                FoldResult(variant, fold, _rows(made), _lineage(chosen, variant, fold, fitted, hyper), fitted)
+                FoldResult(
+                    variant, fold, _rows(made), _lineage(chosen, variant, fold, fitted, hyper), servable
+                )
             )
     return [next(r for r in out if r.variant == variant) for variant in variants]
 
@@ -178,7 +177,7 @@ def _rows(made: Forecasts) -> FoldRows:
 
 
 def _lineage(
-    settings: TrainerSettings, variant: Variant, fold: Fold, fitted: Fitted, hyper: Mapping[str, Any]
+    settings: TrainerSettings, variant: Variant, fold: Fold, fitted: ComparedFit, hyper: Mapping[str, Any]
 ) -> dict[str, Any]:
     plan, spec = fold.plan, fitted.spec
     return {
