@@ -2,15 +2,20 @@
 
 import itertools
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import psutil
 import pytest
 
 from hourcast.contracts import Bars
 from hourcast.store import open_store
 from hourcast_trainer.walk.rows import read_parquet
 from tests.integration.conftest import NOW, environment_of, hourcast, load_bars, run_well
+from tests.servers import wait_for
 
 pytestmark = pytest.mark.integration
 _models = (f"compare-{n}" for n in itertools.count(1))
@@ -37,7 +42,7 @@ def test_shards_share_the_folds_and_the_last_tells_the_figures(
     tmp_path: Path, mysql_url: str, market_bars: dict[str, Bars]
 ) -> None:
     """Each shard does its own; the last prints kinds, promises and what a series is worth; a repetition only reads."""
-    kinds = ("--kinds", "volatility,boosting,boosting+QQQ")
+    kinds = ("--kinds", "volatility,boosting,boosting-QQQ")
     more = _world(tmp_path, mysql_url, market_bars) | {"HOURCAST_BOOSTING_ROUNDS": "6"}
     assert run_well(more, *_SPAN, *kinds, "--shard", "0/2") == (
         "shard 0 of 2 is done; 1 folds of other shards are left, and the last prints the figures\n"
@@ -50,7 +55,7 @@ def test_shards_share_the_folds_and_the_last_tells_the_figures(
         "boosting",
         "chosen on span",
         "untouched span",
-        "Winkler score at 90 %",
+        "Winkler score",
     ):
         assert word in out, out
     assert "QQQ in boosting lowers the pinball loss by: whole: 1 h " in out
@@ -60,6 +65,26 @@ def test_shards_share_the_folds_and_the_last_tells_the_figures(
     files = sorted((tmp_path / "rows").glob("*.parquet"))
     assert len(files) == 4 * 3
     assert read_parquet(files[0].read_bytes()).returns.shape == (168, 24, 19)
+
+
+def test_workers_end_with_the_process_that_started_them(local: Mapping[str, str]) -> None:
+    """`kill -9` of a comparison leaves no worker behind; what it had kept is kept."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hourcast.cli", *_SPAN[:-1], "2", "--kinds", "boosting", "--every", "3d"],
+        env=os.environ | dict(local), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    parent = psutil.Process(process.pid)
+    wait_for(lambda: len(_workers(parent)) == 2 or process.poll() is not None, 60, "two workers")
+    workers = _workers(parent)
+    assert len(workers) == 2
+    process.kill()
+    process.wait(10)
+    wait_for(lambda: not any(worker.is_running() for worker in workers), 20, "end of the workers")
+
+
+def _workers(parent: psutil.Process) -> list[psutil.Process]:
+    """Its children but for multiprocessing's own, which cleans up after it."""
+    return [child for child in parent.children() if "resource_tracker" not in " ".join(child.cmdline())]
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ _MAX_SYMBOLS, _MAX_ROWS, _MAX_HORIZONS = 16, 20_000, 24
 _PRICES = ("open", "high", "low", "close")
 _USUAL = itemgetter("open_time", *_PRICES, "volume")
 _USUAL_TIMES = re.compile(r"(?:(?!0000)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:Z|\+00:00)?\n)+", re.ASCII)
-_SECONDS, _LONGEST_TIME = 19, 25
+_WITHOUT_ZONE, _LONGEST_TIME = "S19", 25
 
 _Price = Annotated[float, Field(gt=0)]
 
@@ -109,7 +109,7 @@ def _usual_columns(rows: Sequence[Mapping[str, Any]]) -> Columns:
         raise ValueError
     if max(map(len, times)) > _LONGEST_TIME or not _USUAL_TIMES.fullmatch("\n".join(times) + "\n"):
         raise ValueError
-    opens = np.array([text[:_SECONDS] for text in times], "datetime64[s]").astype(np.int64)
+    opens = np.array(times, _WITHOUT_ZONE).astype("datetime64[s]").astype(np.int64)
     return Columns(opens, opens + HOUR_S, prices)
 
 

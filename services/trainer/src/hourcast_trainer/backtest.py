@@ -30,6 +30,7 @@ from hourcast_trainer.walk import (
     Fold,
     FoldResult,
     Variant,
+    end_with_parent,
     folds,
     forecast_fold,
     kept,
@@ -113,6 +114,7 @@ _SHARED: dict[str, tuple[Mapping[str, Bars], TrainerSettings, Chooser]] = {}
 
 
 def _start_worker(bars: Mapping[str, Bars], settings: TrainerSettings) -> None:
+    end_with_parent()
     _SHARED["all"] = (bars, settings, Chooser(bars, settings))
 
 

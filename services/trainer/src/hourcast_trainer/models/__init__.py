@@ -9,6 +9,7 @@ from hourcast_trainer.models._interface import (
     Hyper,
     Model,
 )
+from hourcast_trainer.models._network import DEVICE_TOLERANCE
 from hourcast_trainer.models.boosting import BoostingModel
 from hourcast_trainer.models.ensemble import EnsembleModel
 from hourcast_trainer.models.lstm import LstmModel
@@ -19,6 +20,7 @@ from hourcast_trainer.models.volatility import VolatilityModel
 
 __all__ = [
     "COMPARED",
+    "DEVICE_TOLERANCE",
     "MODELS",
     "Compared",
     "ComparedFit",

@@ -250,16 +250,17 @@ class _Run:
             {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=self._descent.learning_rate)
-        batches = math.ceil(len(self._x) / _BATCH)
+        steps = math.ceil(len(self._x) / _BATCH) * self._descent.epochs
+        warm = min(_WARM_STEPS, steps // 4)
         step = 0
         for _ in range(most):
             total = 0.0
             for part in torch.split(
                 torch.randperm(len(self._x), generator=self._order).to(self._device), _BATCH
             ):
-                down = 0.5 + 0.5 * math.cos(math.pi * step / (batches * self._descent.epochs))
+                down = 0.5 + 0.5 * math.cos(math.pi * step / steps)
                 step += 1
-                rate = self._descent.learning_rate * min(1.0, step / _WARM_STEPS) * max(down, _LEAST_RATE)
+                rate = self._descent.learning_rate * min(1.0, step / max(warm, 1)) * max(down, _LEAST_RATE)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 loss = self._loss(self._x[part], self._z[part])

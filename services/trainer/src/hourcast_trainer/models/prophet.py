@@ -188,13 +188,17 @@ class ProphetModel:
             yearly_seasonality=False,
             uncertainty_samples=_DRAWS,
         )
-        # Its compiled model, imported by now, would tell of each start and end.
-        logging.getLogger("cmdstanpy").setLevel(logging.WARNING)
+        # Its compiled model tells of each start and end, and sets its logger's level itself.
+        logging.getLogger("cmdstanpy").addFilter(_worth_telling)
         curve.fit(_frame(times).assign(y=np.log(close)), seed=settings.seed)
         spec = ProphetSpec(
             **describe(request, known, from_epoch(times[0]), from_epoch(times[-1]), len(times))
         )
         return ProphetFitted(spec, curve, params={"draws": _DRAWS, "samples": len(times)})
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING
 
 
 def _frame(hours: IntArray) -> "pd.DataFrame":

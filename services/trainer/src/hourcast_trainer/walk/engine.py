@@ -6,7 +6,10 @@ A fold's rows depend on the bars, the settings and the fold alone; processes and
 import hashlib
 import json
 import multiprocessing
+import multiprocessing.connection
+import os
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -33,6 +36,7 @@ __all__ = [
     "FoldResult",
     "StoredWalk",
     "Variant",
+    "end_with_parent",
     "forecast_fold",
     "kept",
     "recipe_of",
@@ -199,7 +203,21 @@ def _lineage(
 _SHARED: dict[str, Any] = {}
 
 
+def end_with_parent() -> None:
+    """Make a worker process end when the one that started it does, also when that was killed amid a fold."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _start_worker(bars: Mapping[str, Bars], settings: TrainerSettings) -> None:
+    end_with_parent()
     _SHARED["all"] = (bars, settings, Chooser(bars, settings))
 
 
