@@ -40,7 +40,9 @@ _MADE = parse_hour("2024-07-01")
 @pytest.fixture(scope="module")
 def settings() -> TrainerSettings:
     """An ensemble without networks, which would take most of the time."""
-    return TrainerSettings(ensemble_members=("volatility", "boosting"), train_days=120, boosting_rounds=6, feature_series=())
+    return TrainerSettings(
+        ensemble_members=("volatility", "boosting"), train_days=120, boosting_rounds=6, feature_series=()
+    )
 
 
 @pytest.fixture
