@@ -100,7 +100,7 @@ def test_a_setup_says_what_it_made_and_again_does_nothing(unmade: Made) -> None:
     assert first[:3] == [
         f"database {p}: made",
         f"database {p}_mlflow: made",
-        f"database {p}: tables brought from revision none to 0003",
+        f"database {p}: tables brought from revision none to 0004",
     ]
     assert first[3:8] == [f"account {p}_{a}: made" for a in (*ACCOUNTS, "mlflow")]
     second = run_well(unmade.environment, "setup", "database").splitlines()
@@ -293,7 +293,7 @@ def test_an_upgrade_needs_no_more_than_reading_when_the_tables_are_newest(made: 
     with pytest.raises(UnavailableError) as caught:
         store.upgrade()
     assert str(caught.value).startswith(
-        "the store's tables are at revision 0002 and this Hourcast needs 0003; the setup job (`hourcast setup database`) "
+        "the store's tables are at revision 0002 and this Hourcast needs 0004; the setup job (`hourcast setup database`) "
         f"brings them up, because the account '{made.prefix}_etl' has no right to CREATE"
     )
     store.close()
