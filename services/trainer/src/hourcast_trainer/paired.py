@@ -17,6 +17,7 @@ from hourcast.contracts import FloatArray, IntArray
 
 __all__ = [
     "PairedTest",
+    "bartlett",
     "daily",
     "mean_test",
     "p_in_words",
@@ -91,7 +92,7 @@ def _fraction(a: float, b: float, x: float) -> float:
 
 
 @cache
-def _kernel(n: int, lags: int) -> tuple[float, float]:
+def bartlett(n: int, lags: int) -> tuple[float, float]:
     """What share of the truth the Bartlett-kernel variance of n independent values is, and its degrees of freedom.
 
     Both are exact: mean and variance of a quadratic form in normal values (Satterthwaite, Biometrics Bulletin 2, 1946).
@@ -120,7 +121,7 @@ def _statistics(values: FloatArray, lags: int) -> FloatArray:
     # Rounding leaves equal values a variance that is not quite nothing.
     floor = (1e-12 * np.abs(values).max(axis=1)) ** 2
     with np.errstate(invalid="ignore", divide="ignore"):
-        t = mean / np.sqrt(np.where(variance > floor, variance, 0.0) / _kernel(n, lags)[0] / n)
+        t = mean / np.sqrt(np.where(variance > floor, variance, 0.0) / bartlett(n, lags)[0] / n)
     # JSON knows no infinity.
     held: FloatArray = np.clip(t, -_MOST, _MOST)
     return held
@@ -132,14 +133,14 @@ def mean_test(values: FloatArray, lags: int) -> tuple[float, float]:
     Diebold and Mariano, "Comparing Predictive Accuracy", JBES 13 (1995), with the Bartlett-kernel variance of Newey
     and West, Econometrica 55 (1987). As Harvey, Leybourne and Newbold, IJF 13 (1997), do for their kernel, the variance
     is corrected for the bias that it has in small samples and the tail is Student's t, here with the degrees of freedom
-    that this variance has (`_kernel`): Bartlett weights over a few days leave a fortnight about six.
+    that this variance has (`bartlett`): Bartlett weights over a few days leave a fortnight about six.
     """
     n = len(values)
     if n < 2:
         return 0.0, 1.0
     lags = min(lags, n // 2)
     t = float(_statistics(values[None, :], lags)[0])
-    return (t, student_tail(t, _kernel(n, lags)[1])) if not np.isnan(t) else (0.0, 1.0)
+    return (t, student_tail(t, bartlett(n, lags)[1])) if not np.isnan(t) else (0.0, 1.0)
 
 
 def daily(gain: FloatArray, origin: IntArray) -> FloatArray:
@@ -199,6 +200,6 @@ def weakest_without_a_week(gain: FloatArray, origin: IntArray) -> tuple[int, Pai
     lags = _lags(n - _WEEK)
     t = np.nan_to_num(_statistics(chosen, lags), nan=0.0)
     worst = int(t.argmin())
-    p = student_tail(float(t[worst]), _kernel(n - _WEEK, lags)[1]) if chosen[worst].any() else 1.0
+    p = student_tail(float(t[worst]), bartlett(n - _WEEK, lags)[1]) if chosen[worst].any() else 1.0
     test = PairedTest(float(chosen[worst].mean()), float(t[worst]), p, n - _WEEK)
     return int(dates[first[worst]]) * _DAY_S, test

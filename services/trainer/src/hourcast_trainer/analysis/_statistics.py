@@ -6,7 +6,7 @@ from math import sqrt
 import numpy as np
 
 from hourcast.contracts import FloatArray
-from hourcast_trainer.paired import student_tail
+from hourcast_trainer.paired import bartlett, student_tail
 
 __all__ = ["DieboldMariano", "Interval", "diebold_mariano", "hac_lags", "ratio_interval"]
 
@@ -49,13 +49,13 @@ def diebold_mariano(
     """Compare two series of losses (n,) on the same hours, in order of time.
 
     Diebold and Mariano, "Comparing Predictive Accuracy", JBES 13 (1995); the variance is that of Newey and West, Econometrica 55
-    (1987), Bartlett's kernel over `lags` hours (`hac_lags` by default), with the correction for small samples and the Student's t
-    of Harvey, Leybourne and Newbold, IJF 13 (1997), whose degrees of freedom are those of such a variance, as in `paired.mean_test`:
-    for one step the two are the same test.
+    (1987), Bartlett's kernel over `lags` hours (`hac_lags` by default), corrected for its bias in small samples, and a Student's t with
+    the degrees of freedom of such a variance, in the manner of Harvey, Leybourne and Newbold, IJF 13 (1997): `paired.bartlett`.
+    With the same lags it is the test of `paired.mean_test`.
     """
     gain = reference - loss
     n = len(gain)
-    lags = hac_lags(n, horizon) if lags is None else min(lags, max(n - 1, 0))
+    lags = min(hac_lags(n, horizon) if lags is None else lags, n // 2)
     mean = float(gain.mean()) if n else float("nan")
     if n < 2 or not np.any(gain):
         return DieboldMariano(n, 0.0 if n else mean, 0.0, 0.5, lags)
@@ -68,9 +68,9 @@ def diebold_mariano(
         # Every hour gains alike: there is nothing to be unsure about.
         t = float("inf") if mean > 0 else float("-inf")
         return DieboldMariano(n, mean, t, 0.0 if mean > 0 else 1.0, lags)
-    small = max((n + 1 - 2 * horizon + horizon * (horizon - 1) / n) / n, 0.0)
-    t = mean / sqrt(variance / n) * sqrt(small)
-    return DieboldMariano(n, mean, t, student_tail(t, 1.5 * n / (lags + 1) if lags else n - 1), lags)
+    share, freedom = bartlett(n, lags)
+    t = mean / sqrt(variance / share / n)
+    return DieboldMariano(n, mean, t, student_tail(t, freedom), lags)
 
 
 def ratio_interval(
