@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from hourcast.store import RIGHTS
+from hourcast.store import RIGHTS, TABLES
 from tests.cluster import Cluster, probe_pod
 from tests.servers import wait_for
 
@@ -116,14 +116,11 @@ def test_a_service_account_may_do_exactly_this(cluster: Cluster, account: str) -
     assert found == _RIGHTS[account]
 
 
-_TABLES = ("bars", "ingest_runs", "quarantined_bars", "evaluations", "backtest_rows", "forecasts", "events", "clock", "alembic_version")  # fmt: skip
-
-
 @pytest.mark.parametrize("account", ["etl", "trainer", "controller", "serving", "mlflow"])
 def test_a_database_account_may_write_what_it_is_the_writer_of(cluster: Cluster, account: str) -> None:
     """Each of SELECT, INSERT, UPDATE, DELETE and DROP on each table is tried: just what the design grants goes."""
     with cluster.database("root") as root, root.connect() as connection:
-        columns = {t: connection.exec_driver_sql(f"SHOW COLUMNS FROM {t}").first()[0] for t in _TABLES}  # type: ignore[index]
+        columns = {t: connection.exec_driver_sql(f"SHOW COLUMNS FROM {t}").first()[0] for t in TABLES}  # type: ignore[index]
     if account == "mlflow":
         with cluster.forward("mysql", 3306) as port:
             url = sa.URL.create("mysql+pymysql", "hourcast_mlflow", cluster.secret("mysql-accounts", "mlflow"), "127.0.0.1", port, "hourcast")  # fmt: skip
@@ -134,7 +131,7 @@ def test_a_database_account_may_write_what_it_is_the_writer_of(cluster: Cluster,
     for table, verbs in RIGHTS[account].items():
         wanted |= {(table, verb) for verb in verbs}
     with cluster.database(account) as engine, engine.connect() as connection:
-        for table in _TABLES:
+        for table in TABLES:
             column = f"`{columns[table]}`"
             tries = {
                 "SELECT": f"SELECT {column} FROM {table} WHERE 1 = 0",
