@@ -7,9 +7,7 @@ forecasts are calibrated from the first hour to the last, each by what had come 
 """
 
 import hashlib
-import multiprocessing
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -30,12 +28,12 @@ from hourcast_trainer.walk import (
     Fold,
     FoldResult,
     Variant,
-    end_with_parent,
     folds,
     forecast_fold,
     kept,
     recipe_of,
     rows_of,
+    side_by_side,
     walk_id,
 )
 
@@ -110,35 +108,6 @@ def _candidate(
     )
 
 
-_SHARED: dict[str, tuple[Mapping[str, Bars], TrainerSettings, Chooser]] = {}
-
-
-def _start_worker(bars: Mapping[str, Bars], settings: TrainerSettings) -> None:
-    end_with_parent()
-    _SHARED["all"] = (bars, settings, Chooser(bars, settings))
-
-
-def _work(week: Fold) -> WeekResult:
-    bars, settings, chooser = _SHARED["all"]
-    return fit_week(bars, settings, week, chooser)
-
-
-def _fit_all(
-    bars: Mapping[str, Bars], settings: TrainerSettings, todo: Sequence[Fold], jobs: int
-) -> Iterator[WeekResult]:
-    if jobs <= 1 or len(todo) < 3:
-        chooser = Chooser(bars, settings)
-        for week in todo:
-            yield fit_week(bars, settings, week, chooser)
-        return
-    # torch's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_start_worker, initargs=(bars, settings)
-    ) as pool:
-        yield from pool.map(_work, todo)
-
-
 def _recipe(bars: Mapping[str, Bars], settings: TrainerSettings, week: Fold) -> str:
     """What decides a week's result; a stored week with the same recipe is not done again."""
     gate = settings.model_dump_json(include={"gate_margin", "gate_p", "model_kind"})
@@ -174,7 +143,7 @@ def run_backtest(
             yield week, number, len(steps)
             break
     walk = walk_id(settings, every_days)
-    for result in _fit_all(bars, settings, todo, jobs):
+    for result in side_by_side(fit_week, bars, settings, todo, jobs):
         with registry.answering():
             _save(settings, store, registry, bars, walk, result, recipes[result.week.alias])
         number += 1

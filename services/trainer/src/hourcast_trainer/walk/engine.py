@@ -10,12 +10,13 @@ import multiprocessing.connection
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -36,7 +37,6 @@ __all__ = [
     "FoldResult",
     "StoredWalk",
     "Variant",
-    "end_with_parent",
     "forecast_fold",
     "kept",
     "recipe_of",
@@ -200,10 +200,13 @@ def _lineage(
     }
 
 
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+Work = Callable[[Mapping[str, Bars], TrainerSettings, Task, Chooser], Result]
 _SHARED: dict[str, Any] = {}
 
 
-def end_with_parent() -> None:
+def _end_with_parent() -> None:
     """Make a worker process end when the one that started it does, also when that was killed amid a fold."""
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -217,33 +220,43 @@ def end_with_parent() -> None:
 
 
 def _start_worker(bars: Mapping[str, Bars], settings: TrainerSettings) -> None:
-    end_with_parent()
+    _end_with_parent()
     _SHARED["all"] = (bars, settings, Chooser(bars, settings))
 
 
-def _work(task: tuple[Fold, tuple[Variant, ...]]) -> list[FoldResult]:
+def _in_worker(work: Work[Task, Result], task: Task) -> Result:
     bars, settings, chooser = _SHARED["all"]
-    return forecast_fold(bars, settings, *task, chooser)
+    return work(bars, settings, task, chooser)
 
 
 def side_by_side(
+    work: Work[Task, Result],
     bars: Mapping[str, Bars],
     settings: TrainerSettings,
-    tasks: Sequence[tuple[Fold, tuple[Variant, ...]]],
+    tasks: Sequence[Task],
     jobs: int,
-) -> Iterator[list[FoldResult]]:
-    """Every task's results in the order of the tasks."""
+) -> Iterator[Result]:
+    """What `work`, a function of a module, gives for each task, in the order of the tasks; `jobs` processes share them out."""
     if jobs <= 1 or len(tasks) < 3:
         chooser = Chooser(bars, settings)
-        for fold, variants in tasks:
-            yield forecast_fold(bars, settings, fold, variants, chooser)
+        for task in tasks:
+            yield work(bars, settings, task, chooser)
         return
     # torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         jobs, mp_context=context, initializer=_start_worker, initargs=(bars, settings)
     ) as pool:
-        yield from pool.map(_work, tasks)
+        yield from pool.map(partial(_in_worker, work), tasks)
+
+
+def _forecast(
+    bars: Mapping[str, Bars],
+    settings: TrainerSettings,
+    task: tuple[Fold, tuple[Variant, ...]],
+    chooser: Chooser,
+) -> list[FoldResult]:
+    return forecast_fold(bars, settings, *task, chooser)
 
 
 def kept(
@@ -301,7 +314,9 @@ def run_walk(
     done = len(steps) - len(open_)
     yield done, len(steps)
     tasks = [(fold, tuple(recipes)) for fold, recipes in open_.items()]
-    for (fold, _variants), results in zip(tasks, side_by_side(bars, settings, tasks, jobs), strict=True):
+    for (fold, _variants), results in zip(
+        tasks, side_by_side(_forecast, bars, settings, tasks, jobs), strict=True
+    ):
         store.save_walk_folds(
             [kept(settings, walk, result, open_[fold][result.variant], made_at) for result in results]
         )
