@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from playwright.sync_api import sync_playwright
 
 _COMMAND = ["make", "up", "SOURCE=files:../shared/data/market"]
@@ -70,9 +71,15 @@ def _look(folder: Path) -> None:
                 page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
                 problems: list[str] = []
                 page.on("pageerror", lambda error, kept=problems: kept.append(str(error)))
+                dropped: list[str] = []
+                page.on("requestfailed", lambda asked, kept=dropped: kept.append(f"{asked.url}: {asked.failure}"))
                 page.goto("http://127.0.0.1:8501")
-                page.get_by_test_id("headline").wait_for(timeout=60_000)
-                page.locator(".js-plotly-plot .cartesianlayer").first.wait_for(timeout=60_000)
+                try:
+                    page.get_by_test_id("headline").wait_for(timeout=60_000)
+                    page.locator(".js-plotly-plot .cartesianlayer").first.wait_for(timeout=60_000)
+                except PlaywrightTimeoutError:
+                    page.screenshot(path=folder / "dashboard-incomplete.png", full_page=True)
+                    sys.exit(f"the page at {width} px, {scheme}: {problems} {dropped}\n{page.inner_text('body')}")
                 page.wait_for_timeout(1000)
                 wide = page.evaluate(
                     "document.documentElement.scrollWidth - document.documentElement.clientWidth"

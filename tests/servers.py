@@ -22,7 +22,8 @@ import httpx
 import psutil
 import pytest
 import sqlalchemy as sa
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Request, expect, sync_playwright
+from playwright.sync_api import Error as PlaywrightError
 
 _PASSWORD = "tests-only"
 
@@ -331,3 +332,29 @@ def browser() -> Iterator[Browser]:
         started = player.chromium.launch(executable_path=program, args=_FLAGS)
         yield started
         started.close()
+
+
+def visit(page: Page, url: str, wanted: Locator, limit_s: float = 60) -> None:
+    """Open a page until `wanted` is there, anew when the machine's network changed meanwhile.
+
+    Chromium drops what it is loading when an interface comes or goes, as with each pod of a cluster on the same machine, and
+    the page then lacks a part for good; a person reloads it.
+    """
+    dropped: list[str] = []
+
+    def drop(asked: Request) -> None:
+        if "ERR_NETWORK_CHANGED" in (asked.failure or ""):
+            dropped.append(asked.url)
+
+    page.on("requestfailed", drop)
+    until = time.monotonic() + limit_s
+    while True:
+        dropped.clear()
+        with contextlib.suppress(PlaywrightError):
+            page.goto(url)
+            while not (wanted.is_visible() or dropped or time.monotonic() > until):
+                page.wait_for_timeout(200)
+        if time.monotonic() > until or (wanted.is_visible() and not dropped):
+            break
+        page.wait_for_timeout(1000)
+    expect(wanted).to_be_visible()

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.cluster import Cluster, note
-from tests.servers import wait_for
+from tests.servers import visit, wait_for
 
 pytestmark = pytest.mark.cluster
 
@@ -76,10 +76,8 @@ def test_the_page_shows_the_served_version_over_a_port_forward(
     with cluster.forward("viz", 8501) as port:
         page = browser.new_page(viewport={"width": width, "height": 1200}, color_scheme=scheme)  # type: ignore[arg-type]
         try:
-            page.goto(f"http://127.0.0.1:{port}")
-            headline = page.get_by_test_id("headline")
-            expect(headline).to_be_visible(timeout=60_000)
-            expect(page.locator(".js-plotly-plot .cartesianlayer").first).to_be_visible(timeout=60_000)
+            visit(page, f"http://127.0.0.1:{port}", page.locator(".js-plotly-plot .cartesianlayer").first)
+            expect(page.get_by_test_id("headline")).to_be_visible()
             expect(page.get_by_text("20250611").first).to_be_visible()
             wide = page.evaluate(
                 "document.documentElement.scrollWidth - document.documentElement.clientWidth"
