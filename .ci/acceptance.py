@@ -72,14 +72,18 @@ def _look(folder: Path) -> None:
                 problems: list[str] = []
                 page.on("pageerror", lambda error, kept=problems: kept.append(str(error)))
                 dropped: list[str] = []
-                page.on("requestfailed", lambda asked, kept=dropped: kept.append(f"{asked.url}: {asked.failure}"))
+                page.on(
+                    "requestfailed", lambda asked, kept=dropped: kept.append(f"{asked.url}: {asked.failure}")
+                )
                 page.goto("http://127.0.0.1:8501")
                 try:
                     page.get_by_test_id("headline").wait_for(timeout=60_000)
                     page.locator(".js-plotly-plot .cartesianlayer").first.wait_for(timeout=60_000)
                 except PlaywrightTimeoutError:
                     page.screenshot(path=folder / "dashboard-incomplete.png", full_page=True)
-                    sys.exit(f"the page at {width} px, {scheme}: {problems} {dropped}\n{page.inner_text('body')}")
+                    sys.exit(
+                        f"the page at {width} px, {scheme}: {problems} {dropped}\n{page.inner_text('body')}"
+                    )
                 page.wait_for_timeout(1000)
                 wide = page.evaluate(
                     "document.documentElement.scrollWidth - document.documentElement.clientWidth"

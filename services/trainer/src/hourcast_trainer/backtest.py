@@ -27,10 +27,12 @@ from hourcast_trainer.walk import (
     Chooser,
     Fold,
     FoldResult,
+    Question,
     Variant,
     folds,
     forecast_fold,
     kept,
+    questions_of,
     recipe_of,
     rows_of,
     side_by_side,
@@ -143,7 +145,11 @@ def run_backtest(
             yield week, number, len(steps)
             break
     walk = walk_id(settings, every_days)
-    for result in side_by_side(fit_week, bars, settings, todo, jobs):
+
+    def asked(week: Fold) -> list[Question]:
+        return questions_of(settings, settings.model_kind, week.start, settings.feature_series)
+
+    for result in side_by_side(fit_week, bars, settings, todo, asked, jobs):
         with registry.answering():
             _save(settings, store, registry, bars, walk, result, recipes[result.week.alias])
         number += 1

@@ -1,6 +1,6 @@
 """The walk-forward: every kind over the same folds, its rows kept with their lineage."""
 
-from hourcast_trainer.walk.choice import Chooser
+from hourcast_trainer.walk.choice import Chooser, Question, questions_of
 from hourcast_trainer.walk.engine import (
     FoldResult,
     StoredWalk,
@@ -22,6 +22,7 @@ __all__ = [
     "Chooser",
     "Fold",
     "FoldResult",
+    "Question",
     "StoredWalk",
     "Variant",
     "WalkRows",
@@ -29,6 +30,7 @@ __all__ = [
     "forecast_fold",
     "kept",
     "plan_of",
+    "questions_of",
     "recipe_of",
     "rows_of",
     "run_walk",

@@ -5,8 +5,8 @@ moment, and the one with the least pinball loss over all horizons on those weeks
 depends on the bars before the quarter and on nothing else, so a walk may begin anywhere and be cut into any parts.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -18,9 +18,43 @@ from hourcast_trainer.models import COMPARED, MODELS, FitRequest, Hyper
 from hourcast_trainer.settings import TrainerSettings
 from hourcast_trainer.walk.folds import plan_of, quarter_of
 
-__all__ = ["Chooser"]
+__all__ = ["Chooser", "Question", "questions_of"]
 
 _INNER_DAYS = 28
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Which hyperparameters a kind takes for a quarter when it looks at these exogenous series."""
+
+    kind: str
+    quarter: datetime
+    series: tuple[str, ...]
+
+    def candidates(self, settings: TrainerSettings) -> Sequence[Hyper]:
+        """The possible answers, the default first."""
+        return COMPARED[self.kind].candidates(settings.model_copy(update={"feature_series": self.series}))
+
+    def loss(self, bars: Mapping[str, Bars], settings: TrainerSettings, number: int) -> float | None:
+        """The loss of candidate `number`; None where the bars' history is too short to spare some weeks."""
+        chosen = settings.model_copy(update={"feature_series": self.series})
+        plan = plan_of(self.quarter, chosen)
+        known = {symbol: part.known_at(plan.train_end_s) for symbol, part in bars.items()}
+        inner_end = plan.train_end - timedelta(days=_INNER_DAYS)
+        inner = replace(plan, train_end=inner_end, trained_through=(inner_end - timedelta(days=1)).date())
+        judged_from = int((inner_end + timedelta(hours=chosen.embargo_h)).timestamp())
+        hyper = self.candidates(settings)[number]
+        try:
+            fitted = MODELS[self.kind].fit(FitRequest(known, inner, chosen, hyper))
+            return measure(fitted.forecaster(), known, judged_from, plan.train_end_s).scaled_loss
+        except DataError:
+            return None
+
+    def answer(self, settings: TrainerSettings, losses: Sequence[float | None]) -> Hyper:
+        """The candidate with the least loss; the default when one has none."""
+        candidates = self.candidates(settings)
+        measured = [loss for loss in losses if loss is not None]
+        return candidates[int(np.argmin(measured)) if len(measured) == len(candidates) else 0]
 
 
 class Chooser:
@@ -28,7 +62,7 @@ class Chooser:
 
     def __init__(self, bars: Mapping[str, Bars], settings: TrainerSettings) -> None:
         self._bars, self._settings = bars, settings
-        self._known: dict[tuple[str, datetime, tuple[str, ...]], Hyper] = {}
+        self._known: dict[Question, Hyper] = {}
 
     def hyper(self, kind: str, as_of: datetime, series: tuple[str, ...] | None = None) -> Hyper:
         """The hyperparameters of a kind for the quarter of `as_of`; an ensemble's are its members', `<kind>.<name>`.
@@ -42,29 +76,31 @@ class Chooser:
                 for member in self._settings.ensemble_members
                 for name, value in self.hyper(member, as_of, looked_at).items()
             }
-        at = (kind, quarter_of(as_of), looked_at)
-        if at not in self._known:
-            self._known[at] = self._choose(*at)
-        return self._known[at]
+        question = Question(kind, quarter_of(as_of), looked_at)
+        if question not in self._known:
+            self._known[question] = self._answer(question)
+        return self._known[question]
 
-    def _choose(self, kind: str, quarter: datetime, series: tuple[str, ...]) -> Hyper:
-        settings = self._settings.model_copy(update={"feature_series": series})
-        candidates = COMPARED[kind].candidates(settings)
-        default = candidates[0]
+    def learn(self, answers: Mapping[Question, Hyper]) -> None:
+        """Take answers that were found elsewhere for the same bars and settings."""
+        self._known.update(answers)
+
+    def _answer(self, question: Question) -> Hyper:
+        candidates = question.candidates(self._settings)
         if len(candidates) == 1:
-            return default
-        plan = plan_of(quarter, settings)
-        known = {symbol: part.known_at(plan.train_end_s) for symbol, part in self._bars.items()}
-        inner_end = plan.train_end - timedelta(days=_INNER_DAYS)
-        inner = replace(plan, train_end=inner_end, trained_through=(inner_end - timedelta(days=1)).date())
-        judged_from = int((inner_end + timedelta(hours=settings.embargo_h)).timestamp())
+            return candidates[0]
         losses = []
-        for hyper in candidates:
-            try:
-                fitted = MODELS[kind].fit(FitRequest(known, inner, settings, hyper))
-                measured = measure(fitted.forecaster(), known, judged_from, plan.train_end_s)
-            except DataError:
-                # Too early in the bars' history to spare some weeks.
-                return default
-            losses.append(measured.scaled_loss)
-        return candidates[int(np.argmin(losses))]
+        for number in range(len(candidates)):
+            losses.append(question.loss(self._bars, self._settings, number))
+            if losses[-1] is None:
+                break
+        return question.answer(self._settings, losses)
+
+
+def questions_of(
+    settings: TrainerSettings, kind: str, as_of: datetime, series: tuple[str, ...]
+) -> list[Question]:
+    """What `Chooser.hyper` has to find out for a kind that leaves something to choose."""
+    kinds = settings.ensemble_members if kind == "ensemble" else (kind,)
+    asked = [Question(one, quarter_of(as_of), series) for one in kinds]
+    return [question for question in asked if len(question.candidates(settings)) > 1]

@@ -10,11 +10,12 @@ import multiprocessing.connection
 import os
 import re
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,9 +28,9 @@ from hourcast.errors import ConfigurationError, DataError
 from hourcast.forecaster import Forecasts
 from hourcast.store import Store, WalkFold
 from hourcast_trainer.datasets import data_fingerprint
-from hourcast_trainer.models import COMPARED, ComparedFit, FitRequest, Fitted
+from hourcast_trainer.models import COMPARED, ComparedFit, FitRequest, Fitted, Hyper
 from hourcast_trainer.settings import TrainerSettings
-from hourcast_trainer.walk.choice import Chooser
+from hourcast_trainer.walk.choice import Chooser, Question, questions_of
 from hourcast_trainer.walk.folds import Fold
 from hourcast_trainer.walk.rows import FoldRows, WalkRows, joined, read_parquet, sha256_of, write_parquet
 
@@ -224,8 +225,15 @@ def _start_worker(bars: Mapping[str, Bars], settings: TrainerSettings) -> None:
     _SHARED["all"] = (bars, settings, Chooser(bars, settings))
 
 
-def _in_worker(work: Work[Task, Result], task: Task) -> Result:
+def _loss_in_worker(question: Question, number: int) -> float | None:
+    bars, settings, _chooser = _SHARED["all"]
+    with threadpool_limits(1):
+        return question.loss(bars, settings, number)
+
+
+def _in_worker(work: Work[Task, Result], task: Task, answers: Mapping[Question, Hyper]) -> Result:
     bars, settings, chooser = _SHARED["all"]
+    chooser.learn(answers)
     return work(bars, settings, task, chooser)
 
 
@@ -234,9 +242,13 @@ def side_by_side(
     bars: Mapping[str, Bars],
     settings: TrainerSettings,
     tasks: Sequence[Task],
+    asked: Callable[[Task], Sequence[Question]],
     jobs: int,
 ) -> Iterator[Result]:
-    """What `work`, a function of a module, gives for each task, in the order of the tasks; `jobs` processes share them out."""
+    """What `work`, a function of a module, gives for each task, in the order of the tasks; `jobs` processes share them out.
+
+    `asked` tells what a task wants the chooser to know: that is found out once and by all processes, not by each.
+    """
     if jobs <= 1 or len(tasks) < 3:
         chooser = Chooser(bars, settings)
         for task in tasks:
@@ -244,10 +256,32 @@ def side_by_side(
         return
     # torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_start_worker, initargs=(bars, settings)
-    ) as pool:
-        yield from pool.map(partial(_in_worker, work), tasks)
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(bars, settings))
+    losses: dict[Question, list[Future[float | None]]] = {}
+
+    def ask(questions: Iterable[Question]) -> None:
+        for question in questions:
+            if question not in losses:
+                numbers = range(len(question.candidates(settings)))
+                losses[question] = [pool.submit(_loss_in_worker, question, number) for number in numbers]
+
+    groups = [
+        (questions, list(group)) for questions, group in groupby(tasks, lambda task: tuple(asked(task)))
+    ]
+    running: deque[Future[Result]] = deque()
+    try:
+        ask(groups[0][0])
+        for (questions, group), after in zip_longest(groups, groups[1:]):
+            # What the next group asks stands in line before this group's work, so that no process waits for an answer.
+            ask(after[0] if after else ())
+            answers = {q: q.answer(settings, [loss.result() for loss in losses[q]]) for q in questions}
+            running.extend(pool.submit(_in_worker, work, task, answers) for task in group)
+            while len(running) > len(group):
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _forecast(
@@ -314,8 +348,13 @@ def run_walk(
     done = len(steps) - len(open_)
     yield done, len(steps)
     tasks = [(fold, tuple(recipes)) for fold, recipes in open_.items()]
+
+    def asked(task: tuple[Fold, tuple[Variant, ...]]) -> list[Question]:
+        fold, wanted = task
+        return [q for v in wanted for q in questions_of(settings, v.kind, fold.start, v.series)]
+
     for (fold, _variants), results in zip(
-        tasks, side_by_side(_forecast, bars, settings, tasks, jobs), strict=True
+        tasks, side_by_side(_forecast, bars, settings, tasks, asked, jobs), strict=True
     ):
         store.save_walk_folds(
             [kept(settings, walk, result, open_[fold][result.variant], made_at) for result in results]
