@@ -1,6 +1,5 @@
 """Children that are kept alive: started all at once, started again when they die, ended together."""
 
-import logging
 import os
 import signal
 import subprocess
@@ -17,7 +16,6 @@ from hourcast_local.processes import die_with_parent, end_all
 
 __all__ = ["Component", "Supervisor"]
 
-_LOG = logging.getLogger("hourcast.up")
 _QUICK_S = 10.0
 _GIVE_UP_AFTER = 6
 

@@ -119,6 +119,43 @@ def test_an_empty_place_is_taken_by_what_is_served(challenged: tuple[World, list
     assert (move.reason, move.evidence["champion"]) == (reason, None)
 
 
+def test_a_champion_of_another_release_gives_its_place_to_what_is_served(
+    challenged: tuple[World, list[str]], market_bars: dict[str, Bars]
+) -> None:
+    """A champion that this release cannot run challenges nobody and stops nothing: the training goes on, and says why."""
+    world, _said = challenged
+    root = f"{world.environment['HOURCAST_MLFLOW_URL']}/api/2.0"
+    place = str(_get(world, "model-versions/get-download-uri", version="1")["artifact_uri"])
+    location = _location(world, place)
+    url = f"{root}/mlflow-artifacts/artifacts/{location}/artifacts/forecaster/spec.json"
+    written = httpx.get(url, timeout=30, trust_env=False).raise_for_status().json()
+    httpx.put(url, json={**written, "schema_version": 1}, timeout=30, trust_env=False).raise_for_status()
+    httpx.post(
+        f"{root}/mlflow/registered-models/alias",
+        json={"name": _MODEL, "alias": "champion", "version": "1"}, timeout=30, trust_env=False,
+    ).raise_for_status()  # fmt: skip
+    with world.store() as store:
+        load_bars(store, market_bars, parse_hour("2024-06-26"))
+    served = max((alias, version) for alias, version in _aliases(world).items() if alias != "champion")[1]
+    told = world.run("train", "--as-of", "2024-06-26")
+    reason = "version 1 cannot be run any more: spec.json has schema 1, and this Hourcast reads schema 2"
+    assert f"champion -> version {served}: {reason}" in told
+    after = _aliases(world)
+    assert after["champion"] == served
+    assert after["20240611"] > served
+
+
+def _location(world: World, place: str) -> str:
+    """A version's folder within the artifact store."""
+    if place.startswith("models:/"):
+        found = httpx.get(
+            f"{world.environment['HOURCAST_MLFLOW_URL']}/api/2.0/mlflow/logged-models/{place.removeprefix('models:/')}",
+            timeout=30, trust_env=False,
+        ).json()  # fmt: skip
+        place = str(found["model"]["info"]["artifact_uri"])
+    return place.removeprefix("mlflow-artifacts:/").strip("/")
+
+
 def _removed() -> Event:
     at = parse_hour("2024-06-13")
     return Event(at, "controller", MOVED, _MODEL, None, "champion", "the alias was removed by hand", at)

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from hourcast.contracts import HOUR_S, Bars, FloatArray, from_epoch
+from hourcast.contracts import HOUR_S, Bars, FloatArray, IntArray, from_epoch
 from hourcast.errors import ConfigurationError, DataError
 from hourcast.forecaster import HORIZONS, LEVELS, load, save
 from hourcast_trainer.calendar import plan_for
@@ -130,6 +131,27 @@ def test_what_it_looks_at_is_its_features(kind: str, fitted: Callable[[str], Fit
     assert not np.array_equal(other.predict(_BARS, _ORIGINS).quantiles, _quantiles(fitted(kind), _BARS))
 
 
+@pytest.mark.parametrize("kind", [kind for kind in MODELS if kind != "naive"])
+@pytest.mark.parametrize(
+    ("there", "told"),
+    [
+        (lambda hour: hour % 8 != 0, "only 0 whole hours to train on before "),
+        (lambda hour: hour < 800, "whole hours of BTC/USDT to learn a volatility from, 720 are needed"),
+    ],
+    ids=["holes", "nothing new"],
+)
+def test_too_few_hours_are_told(
+    kind: str, there: Callable[[IntArray], npt.NDArray[np.bool_]], told: str
+) -> None:
+    """Bars full of holes, and bars that ended before the training span, say what is missing and how to get it."""
+    whole = _BARS["BTC/USDT"]
+    few = whole.take(there((whole.close_time - START) // HOUR_S))
+    with pytest.raises(DataError) as caught:
+        MODELS[kind].fit(_request(bars={**_BARS, "BTC/USDT": few}))
+    assert told in str(caught.value)
+    assert str(caught.value).endswith("load more history with `hourcast etl backfill`")
+
+
 @pytest.mark.parametrize("kind", ["volatility", "boosting", "lstm", "transformer"])
 def test_hyperparameters_that_were_chosen_are_used(kind: str, fitted: Callable[[str], Fitted]) -> None:
     """No hyperparameters are those of the first candidate; the last one's are told by the fit, and give another model."""
@@ -193,7 +215,7 @@ def test_volatility_is_calibrated_where_its_shape_is_true() -> None:
     """On a simulated market the shares below each quantile are its levels, near and far, in calm and in wild hours."""
     bars = {"BTC/USDT": market(9000, 5)}
     end = START + 6000 * HOUR_S
-    plan = plan_for(from_epoch(end), 2, 3650)
+    plan = plan_for(from_epoch(end), 5, 3650)
     forecaster = MODELS["volatility"].fit(FitRequest(bars, plan, TrainerSettings())).forecaster()
     measured = measure(forecaster, bars, end, START + 9000 * HOUR_S)
     wild = measured.quantiles[:, 0, -1] / measured.quantiles[:, 0, 0]

@@ -19,7 +19,7 @@ from tests.markets import START, market
 
 _HOURS, _TEST_H = 3600, 720
 _END = START + (_HOURS - _TEST_H) * HOUR_S
-_PLAN = plan_for(from_epoch(_END), 2, 3650)
+_PLAN = plan_for(from_epoch(_END) + timedelta(days=3), 5, 3650)
 
 each_network = pytest.mark.parametrize("kind", ["lstm", "transformer"])
 
@@ -176,7 +176,7 @@ def test_targets_stay_within_their_span() -> None:
 @each_network
 def test_too_few_hours_are_refused_with_numbers(kind: str) -> None:
     """A fit on too short a history says how many hours there are and how many are needed."""
-    plan = plan_for(from_epoch(START) + timedelta(hours=1500), 2, 3650)
+    plan = plan_for(from_epoch(START) + timedelta(hours=1500, days=3), 5, 3650)
     with pytest.raises(DataError) as caught:
         _fit(kind, market(1500), plan, **{f"{kind}_window_h": 300})
     assert str(caught.value) == (

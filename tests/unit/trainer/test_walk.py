@@ -292,12 +292,15 @@ def test_folds_keep_their_distance() -> None:
     assert {step.plan.start for step in whole} == {datetime(2000, 1, 1, tzinfo=UTC)}
 
 
-def test_an_embargo_as_long_as_the_window_is_refused() -> None:
-    """Nothing would be left to judge on."""
+@pytest.mark.parametrize("embargo_h", [49, 168])
+def test_an_embargo_that_leaves_too_little_to_prove_anything_is_refused(embargo_h: int) -> None:
+    """Five days are the least that a gate can be passed on; of seven, 48 hours may go."""
+    assert folds(_START, _END, 7, TrainerSettings(embargo_h=48, gate_days=7))
     with pytest.raises(ConfigurationError) as caught:
-        folds(_START, _END, 7, TrainerSettings(embargo_h=168, gate_days=7))
+        folds(_START, _END, 7, TrainerSettings(embargo_h=embargo_h, gate_days=7))
     assert str(caught.value) == (
-        "HOURCAST_EMBARGO_H=168 leaves nothing of a held-out window of 7 days; make HOURCAST_GATE_DAYS longer"
+        f"HOURCAST_EMBARGO_H={embargo_h} leaves less than 5 days of the 7 on which a candidate is measured, and they "
+        "prove nothing; make HOURCAST_GATE_DAYS longer"
     )
 
 

@@ -13,7 +13,6 @@ __all__ = ["MlflowSettings"]
 
 _NAME = r"^[a-z][a-z0-9_]{0,15}$"
 _BUCKET = r"^[a-z0-9][a-z0-9.-]{1,40}[a-z0-9]$"
-_HOST = r"^[A-Za-z0-9.:*_\[\]-]+$"
 
 
 class MlflowSettings(CoreSettings):

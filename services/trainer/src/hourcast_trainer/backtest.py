@@ -1,7 +1,8 @@
 """Walk-forward as production would have gone: every week a training, its gate, and the week that followed.
 
-Each week's model is fitted and gated on what was known then; a week whose candidate fails its gate is forecast by
-the naive floor, as in production. The engine is `hourcast_trainer.walk`: weeks do not depend on each other, and a
+Each week's model is fitted and gated on what was known then. A week whose candidate fails its gate is forecast by the
+naive floor: production would keep the version before while that holds, but then a week would depend on those before
+it, and on where the back-test began. The engine is `hourcast_trainer.walk`: weeks do not depend on each other, and a
 week that is in the store already with the same data and settings is not fitted again. When no week is left, the
 forecasts are calibrated from the first hour to the last, each by what had come by then.
 """

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from hourcast.contracts import to_epoch
 from hourcast.errors import ConfigurationError
+from hourcast_trainer.paired import LEAST_DAYS
 
 __all__ = ["TrainingPlan", "next_due", "plan_for"]
 
@@ -16,8 +17,9 @@ class TrainingPlan:
     """The spans of one training.
 
     Training targets close in (start, train_end]; the held-out window's targets close in (gate_start, gate_end], and
-    nothing is learned from the embargo between `train_end` and `gate_start`. `trained_through` is the last UTC day of the training data and names the alias; `decided_at` is the moment
-    from which the result can be known, `gate_end` at the earliest.
+    nothing is learned from the embargo between `train_end` and `gate_start`. `trained_through` is the last UTC day of
+    the training data and names the alias; `decided_at` is the moment from which the result can be known, `gate_end` at
+    the earliest.
     """
 
     trained_through: date
@@ -54,12 +56,12 @@ def plan_for(as_of: datetime, gate_days: int, train_days: int | None, embargo_h:
     Without `train_days` the training span begins with the first bar that there is.
 
     Raises:
-        ConfigurationError: when the embargo leaves nothing of the held-out window.
+        ConfigurationError: when the embargo leaves too little of the held-out window to prove anything.
     """
-    if embargo_h >= gate_days * 24:
+    if gate_days * 24 - embargo_h < LEAST_DAYS * 24:
         raise ConfigurationError(
-            f"HOURCAST_EMBARGO_H={embargo_h} leaves nothing of a held-out window of {gate_days} days; "
-            "make HOURCAST_GATE_DAYS longer"
+            f"HOURCAST_EMBARGO_H={embargo_h} leaves less than {LEAST_DAYS} days of the {gate_days} on which a candidate "
+            "is measured, and they prove nothing; make HOURCAST_GATE_DAYS longer"
         )
     midnight = datetime.combine(as_of.astimezone(UTC).date(), time(), tzinfo=UTC)
     train_end = midnight - timedelta(days=gate_days)

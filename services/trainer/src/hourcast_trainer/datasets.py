@@ -58,6 +58,13 @@ def fit_features(
         DataError: when fewer whole hours than a month are there after those that the first means need.
     """
     grid = hourly_grid(bars[target].known_at(end_s))
+    known = (grid.close_time >= start_s) & grid.real
+    known[:VOL_LAGS] = False
+    if np.count_nonzero(known) < _MIN_ORIGINS:
+        raise DataError(
+            f"only {np.count_nonzero(known)} whole hours of {target} to learn a volatility from, "
+            f"{_MIN_ORIGINS} are needed; load more history with `hourcast etl backfill`"
+        )
     inside = (grid.close_time > start_s) & grid.real
     inside[0] = False
     square = grid.log_return[inside] ** 2
@@ -72,13 +79,6 @@ def fit_features(
     factor = np.sqrt(variance / variance.mean())
 
     volatility = log_volatilities(grid, factor, halflives_h)
-    known = (grid.close_time >= start_s) & grid.real
-    known[:VOL_LAGS] = False
-    if np.count_nonzero(known) < _MIN_ORIGINS:
-        raise DataError(
-            f"only {np.count_nonzero(known)} whole hours of {target} to learn a volatility from, "
-            f"{_MIN_ORIGINS} are needed; load more history with `hourcast etl backfill`"
-        )
     origins = grid.close_time[known]
     change = np.log(realised(bars[target].known_at(end_s), origins) / grid.close[known, None])
     weights = fit_volatility(

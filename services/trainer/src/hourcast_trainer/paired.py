@@ -16,6 +16,7 @@ import numpy as np
 from hourcast.contracts import FloatArray, IntArray
 
 __all__ = [
+    "LEAST_DAYS",
     "PairedTest",
     "bartlett",
     "daily",
@@ -27,7 +28,9 @@ __all__ = [
 ]
 
 _DAY_S = 86_400
-_LEAST_DAYS = 5
+LEAST_DAYS = 5
+"""UTC days below which a test proves nothing, whatever they held."""
+
 _WEEK = 7
 _MOST = 1e6
 
@@ -174,7 +177,7 @@ def paired_test(gain: FloatArray, origin: IntArray) -> PairedTest:
         return PairedTest(float("nan"), 0.0, 1.0, 0)
     days = daily(gain, origin)
     mean, n = float(gain.mean()), len(days)
-    if n < _LEAST_DAYS:
+    if n < LEAST_DAYS:
         return PairedTest(mean, 0.0, 1.0, n)
     t, p = mean_test(days, _lags(n))
     return PairedTest(mean, t, p, n)
@@ -192,7 +195,7 @@ def weakest_without_a_week(gain: FloatArray, origin: IntArray) -> tuple[int, Pai
     days = daily(gain, origin)
     n = len(days)
     dates = np.unique(np.asarray(origin, np.int64) // _DAY_S)
-    if n - _WEEK < _LEAST_DAYS:
+    if n - _WEEK < LEAST_DAYS:
         return int(dates[0]) * _DAY_S, PairedTest(float(gain.mean()), 0.0, 1.0, max(n - _WEEK, 0))
     first = np.arange(n - _WEEK + 1)
     rest = np.arange(n - _WEEK)

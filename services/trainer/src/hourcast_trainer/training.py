@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from hourcast.contracts import CHAMPION, Bars, alias_kind, date_alias
 from hourcast.errors import DataError, UnavailableError
@@ -171,10 +172,14 @@ class _Job:
         """Fit the model, put it through the gate, register it; the alias comes last and only when it passed."""
         kind = self._settings.model_kind
         self._say(f"training the {kind} model through {self._plan.trained_through} (alias {alias})")
-        hyper = Chooser(self._bars, self._settings).hyper(kind, self._plan.decided_at)
-        fitted = MODELS[kind].fit(
-            self._request(lambda e: self._say(f"epoch {e.epoch}: validation loss {e.validation:.4f}"), hyper)
-        )
+        # As the walk does: the last bits of a sum depend on how many threads it is made by.
+        with threadpool_limits(self._settings.train_threads):
+            hyper = Chooser(self._bars, self._settings).hyper(kind, self._plan.decided_at)
+            fitted = MODELS[kind].fit(
+                self._request(
+                    lambda e: self._say(f"epoch {e.epoch}: validation loss {e.validation:.4f}"), hyper
+                )
+            )
         measured = measure(fitted.forecaster(), self._bars, self._plan.gate_start_s, self._plan.gate_end_s)
         champion = self._champion()
         parts = common(measured, self._naive, *([champion[1]] if champion else []))

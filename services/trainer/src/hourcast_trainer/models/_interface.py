@@ -190,9 +190,7 @@ class Compared(Protocol):
         ...
 
 
-def describe(
-    request: FitRequest, known: Mapping[str, Bars], start: datetime, end: datetime, rows: int
-) -> Lineage:
+def describe(request: FitRequest, start: datetime, end: datetime, rows: int) -> Lineage:
     """What every specification says of its own making; `start`, `end` and `rows` are of its training samples."""
     plan, settings = request.plan, request.settings
     return Lineage(
@@ -200,7 +198,7 @@ def describe(
         training=TrainingSpan(start=start, end=end, rows=rows),
         trained_through=plan.trained_through,
         decided_at=plan.decided_at,
-        data_fingerprint=data_fingerprint(known, plan.start_s, plan.train_end_s),
+        data_fingerprint=data_fingerprint(request.known, plan.start_s, plan.train_end_s),
         code_version=__version__,
         seed=settings.seed,
         synthetic=settings.synthetic,

@@ -23,34 +23,33 @@ import numpy as np
 import numpy.typing as npt
 
 from hourcast.contracts import FloatArray, from_epoch
-from hourcast.errors import ConfigurationError, DataError
+from hourcast.errors import ConfigurationError
 from hourcast.features import FeatureSpec
 from hourcast.forecaster import HORIZONS, LEVELS, ForecasterSpec, Kind
-from hourcast_trainer.datasets import Samples, fit_features, make_samples
+from hourcast_trainer.datasets import Samples
 from hourcast_trainer.models._interface import EpochLosses, FitRequest, Fitted, describe
+from hourcast_trainer.models._onnx import onnx_bytes
 from hourcast_trainer.models._parity import check_parity
+from hourcast_trainer.models._samples import ANCHORS, between, samples_of
 from hourcast_trainer.models.volatility import centred_quantiles
 from hourcast_trainer.settings import TrainerSettings
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DEVICE_TOLERANCE", "Body", "Descent", "Graph", "Singles", "device_of", "fit_network", "history_h"]
+__all__ = ["DEVICE_TOLERANCE", "Body", "Descent", "Graph", "Singles", "device_of", "fit_network"]
 
 Singles = npt.NDArray[np.float32]
 
 DEVICE_TOLERANCE = 1e-3
 """How far log-return quantiles of fits on two devices may differ, as a share of the scale that they are counted in."""
 
-_ANCHORS = (1, 2, 4, 8, 16, 24)
-_AT = [HORIZONS.index(h) for h in _ANCHORS]
+_AT = [HORIZONS.index(h) for h in ANCHORS]
 _BATCH = 512
 _WARM_STEPS = 20
 _LEAST_RATE = 0.02
 _PATIENCE = 2
 _WIDEST, _TILT = 1.5, 0.3
-_MIN_SAMPLES = 500
-_NO_GAIN = 0.998
 _AT_ONCE = 4096
 
 
@@ -90,11 +89,6 @@ class Descent:
     epochs: int
     learning_rate: float
     weight_decay: float = 1e-2
-
-
-def history_h(window_h: int) -> int:
-    """Hours that a fit needs: five weeks of samples beside the features' own history."""
-    return 35 * 24 + 720 + window_h + 1 + max(HORIZONS)
 
 
 def device_of(settings: TrainerSettings) -> str:
@@ -154,18 +148,10 @@ def fit_network(
         ConfigurationError: when the device that is asked for is not there.
         DataError: when there are too few samples, or ONNX and torch disagree.
     """
-    settings, plan, known = request.settings, request.plan, request.known
+    settings = request.settings
     device = device_of(settings)
-    features = fit_features(
-        known, settings.target.symbol, settings.model_series, window_h, plan.start_s, plan.train_end_s
-    )
-    samples = make_samples(known, features, plan.start_s, plan.train_end_s)
+    features, samples = samples_of(request, settings.model_series, window_h)
     n = len(samples.origin)
-    if n < _MIN_SAMPLES:
-        raise DataError(
-            f"only {n} whole hours to train on before {plan.train_end:%Y-%m-%d}, "
-            f"{_MIN_SAMPLES} are needed; load more history with `hourcast etl backfill`"
-        )
     with _exact(device, settings.train_threads):
         epochs, parts = _judge(request, body, features, samples, descent, device)
         best = int(np.argmin([_loss(made, samples.z).mean() for made in parts]))
@@ -178,7 +164,7 @@ def fit_network(
         spec = ForecasterSpec(
             kind=body.kind,
             features=features,
-            **describe(request, known, from_epoch(samples.origin[0]), from_epoch(samples.origin[-1]), n),
+            **describe(request, from_epoch(samples.origin[0]), from_epoch(samples.origin[-1]), n),
         )
         part = samples.x[:: max(1, n // 256)]
         check_parity(spec, exported, part, _quantiles(run.forecast(part), belief, base))
@@ -212,7 +198,7 @@ class _Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.body = body.module(features).to(device)
-            self.head = torch.nn.Linear(body.size(features), 2 * len(_ANCHORS)).to(device)
+            self.head = torch.nn.Linear(body.size(features), 2 * len(ANCHORS)).to(device)
         torch.nn.init.zeros_(self.head.weight)
         torch.nn.init.zeros_(self.head.bias)
         self._device, self._descent = device, descent
@@ -229,7 +215,7 @@ class _Run:
         """(N, 2, A): log-widths below and above the median, at the anchors."""
         import torch
 
-        level, tilt = self.head(self.body(scaled)).reshape(-1, 2, len(_ANCHORS)).unbind(1)
+        level, tilt = self.head(self.body(scaled)).reshape(-1, 2, len(ANCHORS)).unbind(1)
         level, tilt = _WIDEST * torch.tanh(level / _WIDEST), _TILT * torch.tanh(tilt)
         return torch.stack([level - tilt, level + tilt], 1)
 
@@ -301,7 +287,7 @@ def _judge(
         _Run(body, features, samples.take(learned), descent, request.settings.seed, device)
         for learned in (slice(0, half - gap), slice(half + gap, n))
     ]
-    parts = [np.zeros((n, 2, len(_ANCHORS)), np.float32)]
+    parts = [np.zeros((n, 2, len(ANCHORS)), np.float32)]
     epochs: list[EpochLosses] = []
     best = float(_loss(parts[0], samples.z).mean())
     since = 0
@@ -319,15 +305,9 @@ def _judge(
     return epochs, parts
 
 
-def _between() -> Singles:
-    """(A, H): weights that interpolate over the logarithm of the horizon."""
-    at, anchors = np.log(HORIZONS), np.log(_ANCHORS)
-    return np.stack([np.interp(at, anchors, one) for one in np.eye(len(_ANCHORS))]).astype(np.float32)
-
-
 def _widths(parts: Singles, belief: Singles) -> Singles:
     """(N, 2, H): log-widths of every horizon, as far as they are believed."""
-    return ((parts * belief) @ _between()).astype(np.float32, copy=False)
+    return ((parts * belief) @ between().astype(np.float32)).astype(np.float32, copy=False)
 
 
 def _over_width(z: Singles, widths: Singles) -> Singles:
@@ -375,8 +355,7 @@ def _quantiles(parts: Singles, belief: Singles, base: FloatArray) -> Singles:
 
 def _export(body: Body, features: FeatureSpec, run: _Run, belief: Singles, base: FloatArray) -> bytes:
     """The network as ONNX, written node by node: torch's exporter takes seconds and decomposes what ONNX has whole."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import helper
 
     weights = run.weights()
     inner = body.graph(weights)
@@ -386,13 +365,13 @@ def _export(body: Body, features: FeatureSpec, run: _Run, belief: Singles, base:
         "spread": run.spread,
         "head_w": weights["head.weight"],
         "head_b": weights["head.bias"],
-        "shape": np.array([-1, 2, len(_ANCHORS)], np.int64),
+        "shape": np.array([-1, 2, len(ANCHORS)], np.int64),
         "ones": np.array([1, 1], np.int64),
         "one": np.array([1], np.int64),
         "last": np.array([2], np.int64),
         "widest": np.array(_WIDEST, np.float32),
         "tilt_most": np.array(_TILT, np.float32),
-        "believed": belief[:, None] * _between(),
+        "believed": belief[:, None] * between().astype(np.float32),
         "below": np.minimum(base, 0).astype(np.float32),
         "above": np.maximum(base, 0).astype(np.float32),
     }
@@ -421,15 +400,4 @@ def _export(body: Body, features: FeatureSpec, run: _Run, belief: Singles, base:
             node("Mul", [f"{side}_column", side], [f"{side}_z"]),
         ]
     nodes.append(node("Add", ["below_z", "above_z"], ["z"]))
-    graph = helper.make_graph(
-        nodes,
-        f"hourcast_{body.kind}",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", features.window, features.width])],
-        [helper.make_tensor_value_info("z", TensorProto.FLOAT, ["n", len(HORIZONS), len(LEVELS)])],
-        [numpy_helper.from_array(np.asarray(value, order="C"), name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], producer_name="hourcast")
-    model.ir_version = 10
-    onnx.checker.check_model(model)
-    exported: bytes = model.SerializeToString()
-    return exported
+    return onnx_bytes(body.kind, features, nodes, constants)

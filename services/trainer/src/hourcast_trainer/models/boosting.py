@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from hourcast.contracts import FloatArray, from_epoch
-from hourcast.errors import DataError
 from hourcast.features import FeatureSpec
-from hourcast.forecaster import HORIZONS, LEVELS, ForecasterSpec
-from hourcast_trainer.datasets import fit_features, make_samples
+from hourcast.forecaster import HORIZONS, ForecasterSpec
 from hourcast_trainer.models._interface import FitRequest, Fitted, Hyper, describe
+from hourcast_trainer.models._onnx import onnx_bytes
 from hourcast_trainer.models._parity import check_parity
+from hourcast_trainer.models._samples import ANCHORS, between, samples_of, window_history_h
 from hourcast_trainer.models.volatility import centred_quantiles
 from hourcast_trainer.settings import TrainerSettings
 
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BoostingModel"]
 
-_ANCHORS = (1, 2, 4, 8, 16, 24)
 _LEAST = 1e-3
-_MIN_SAMPLES = 500
 
 
 class BoostingModel:
@@ -39,7 +37,7 @@ class BoostingModel:
 
     def history_h(self, settings: TrainerSettings) -> int:
         """Five weeks of samples beside the features' own history."""
-        return 35 * 24 + 720 + settings.lstm_window_h + 1 + max(HORIZONS)
+        return window_history_h(settings.lstm_window_h)
 
     def candidates(self, settings: TrainerSettings) -> Sequence[Hyper]:
         """How far trees may go."""
@@ -56,38 +54,29 @@ class BoostingModel:
         Raises:
             DataError: when there are too few samples, or the export gives other numbers.
         """
-        plan, settings, known = request.plan, request.settings, request.known
-        features = fit_features(
-            known, settings.target.symbol, settings.model_series, settings.lstm_window_h,
-            plan.start_s, plan.train_end_s,
-        )  # fmt: skip
-        samples = make_samples(known, features, plan.start_s, plan.train_end_s)
+        settings = request.settings
+        features, samples = samples_of(request, settings.model_series, settings.lstm_window_h)
         n = len(samples.origin)
-        if n < _MIN_SAMPLES:
-            raise DataError(
-                f"only {n} whole hours to train on before {plan.train_end:%Y-%m-%d}, "
-                f"{_MIN_SAMPLES} are needed; load more history with `hourcast etl backfill`"
-            )
         hyper = dict(self.candidates(settings)[0]) | dict(request.hyper)
         last = samples.x[:, -1, :]
         size = np.abs(samples.z.astype(np.float64)) + _LEAST
         forests = _fit(last, size, hyper, settings.seed)
         # A forest knows the hours that it learned from too well to say how returns spread around it.
-        honest = np.empty((n, len(_ANCHORS)))
+        honest = np.empty((n, len(ANCHORS)))
         gap, half = max(HORIZONS), n // 2
         for learn, judge in ((slice(half + gap, n), slice(0, half)), (slice(0, half - gap), slice(half, n))):
             honest[judge] = _raw(_fit(last[learn], size[learn], hyper, settings.seed), last[judge])
-        base = centred_quantiles((samples.z / np.exp(honest @ _between())).astype(np.float32))
+        base = centred_quantiles((samples.z / np.exp(honest @ between())).astype(np.float32))
         exported = _export(forests, base, features)
         spec = ForecasterSpec(
             kind="boosting",
             features=features,
             median_shrink=1.0,
-            **describe(request, known, from_epoch(samples.origin[0]), from_epoch(samples.origin[-1]), n),
+            **describe(request, from_epoch(samples.origin[0]), from_epoch(samples.origin[-1]), n),
         )
         part = samples.x[:: max(1, n // 256)]
         check_parity(
-            spec, exported, part, np.exp(_raw(forests, part[:, -1, :]) @ _between())[:, :, None] * base
+            spec, exported, part, np.exp(_raw(forests, part[:, -1, :]) @ between())[:, :, None] * base
         )
         return Fitted(spec, exported, params={**hyper, "samples": n, "window_h": settings.lstm_window_h})
 
@@ -114,7 +103,7 @@ def _fit(x: npt.NDArray[np.float32], size: FloatArray, hyper: Hyper, seed: int) 
         lightgbm.train(
             params, lightgbm.Dataset(x, size[:, HORIZONS.index(h)], free_raw_data=False), int(hyper["rounds"])
         )
-        for h in _ANCHORS
+        for h in ANCHORS
     ]
 
 
@@ -123,12 +112,6 @@ def _raw(forests: "list[lightgbm.Booster]", x: npt.NDArray[np.float32]) -> Float
     return np.stack(
         [np.asarray(f.predict(x, raw_score=True, num_threads=1), np.float64) for f in forests], axis=1
     )
-
-
-def _between() -> FloatArray:
-    """(anchors, H): weights that interpolate over the logarithm of the horizon."""
-    at, anchors = np.log(HORIZONS), np.log(_ANCHORS)
-    return np.stack([np.interp(at, anchors, one) for one in np.eye(len(_ANCHORS))])
 
 
 def _nodes(tree: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any], int, int]]:
@@ -183,12 +166,11 @@ def _single(threshold: float) -> float:
 
 
 def _export(forests: "list[lightgbm.Booster]", base: FloatArray, features: FeatureSpec) -> bytes:
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import helper
 
     constants: dict[str, npt.NDArray[Any]] = {
         "now": np.array(features.window - 1, np.int64),
-        "between": _between().astype(np.float32),
+        "between": between().astype(np.float32),
         "base": base.astype(np.float32)[None],
         "last": np.array([2], np.int64),
     }
@@ -204,19 +186,4 @@ def _export(forests: "list[lightgbm.Booster]", base: FloatArray, features: Featu
         node("Unsqueeze", ["wider", "last"], ["column"]),
         node("Mul", ["column", "base"], ["z"]),
     ]  # fmt: skip
-    graph = helper.make_graph(
-        nodes,
-        "hourcast_boosting",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", features.window, features.width])],
-        [helper.make_tensor_value_info("z", TensorProto.FLOAT, ["n", len(HORIZONS), len(LEVELS)])],
-        [numpy_helper.from_array(np.asarray(value, order="C"), name) for name, value in constants.items()],
-    )
-    model = helper.make_model(
-        graph,
-        opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)],
-        producer_name="hourcast",
-    )
-    model.ir_version = 10
-    onnx.checker.check_model(model)
-    exported: bytes = model.SerializeToString()
-    return exported
+    return onnx_bytes("boosting", features, nodes, constants, ("", "ai.onnx.ml"))

@@ -75,7 +75,7 @@ class EnsembleModel:
                 for fitted, column in zip(members, weights.T, strict=True)
             ),
             median_shrink=1.0,
-            **describe(request, known, training.start, training.end, training.rows),
+            **describe(request, training.start, training.end, training.rows),
         )
         params: dict[str, float | int | str] = {
             f"weight_{fitted.spec.kind}_{h}h": round(float(weights[HORIZONS.index(h), i]), 4)

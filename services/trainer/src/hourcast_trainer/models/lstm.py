@@ -15,7 +15,8 @@ import numpy.typing as npt
 from hourcast.features import FeatureSpec
 from hourcast.forecaster import Kind
 from hourcast_trainer.models._interface import FitRequest, Fitted, Hyper
-from hourcast_trainer.models._network import Descent, Graph, Singles, fit_network, history_h
+from hourcast_trainer.models._network import Descent, Graph, Singles, fit_network
+from hourcast_trainer.models._samples import window_history_h
 from hourcast_trainer.settings import TrainerSettings
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class LstmModel:
 
     def history_h(self, settings: TrainerSettings) -> int:
         """Five weeks of samples beside the features' own history."""
-        return history_h(settings.lstm_window_h)
+        return window_history_h(settings.lstm_window_h)
 
     def candidates(self, settings: TrainerSettings) -> Sequence[Hyper]:
         """How large, and how fast to learn."""

@@ -26,5 +26,5 @@ class NaiveModel:
         """Write down what the floor is."""
         known, plan = request.known, request.plan
         rows = len(known[request.settings.target.symbol])
-        spec = ForecasterSpec(kind="naive", **describe(request, known, plan.start, plan.train_end, rows))
+        spec = ForecasterSpec(kind="naive", **describe(request, plan.start, plan.train_end, rows))
         return Fitted(spec, params={"naive_window_h": NAIVE_WINDOW_H})

@@ -191,9 +191,7 @@ class ProphetModel:
         # Its compiled model tells of each start and end, and sets its logger's level itself.
         logging.getLogger("cmdstanpy").addFilter(_worth_telling)
         curve.fit(_frame(times).assign(y=np.log(close)), seed=settings.seed)
-        spec = ProphetSpec(
-            **describe(request, known, from_epoch(times[0]), from_epoch(times[-1]), len(times))
-        )
+        spec = ProphetSpec(**describe(request, from_epoch(times[0]), from_epoch(times[-1]), len(times)))
         return ProphetFitted(spec, curve, params={"draws": _DRAWS, "samples": len(times)})
 
 

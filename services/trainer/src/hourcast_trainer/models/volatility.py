@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from hourcast.contracts import FloatArray, from_epoch
 from hourcast.forecaster import HORIZONS, LEVELS, ForecasterSpec
-from hourcast_trainer.datasets import fit_features, make_samples
 from hourcast_trainer.models._interface import FitRequest, Fitted, Hyper, describe
+from hourcast_trainer.models._samples import samples_of
 from hourcast_trainer.settings import TrainerSettings
 
 __all__ = ["VolatilityModel", "centred_quantiles"]
@@ -44,19 +44,14 @@ class VolatilityModel:
         Raises:
             DataError: when there are too few hours.
         """
-        plan, settings, known = request.plan, request.settings, request.known
         chosen = str(request.hyper.get("halflives", "short to long"))
-        features = fit_features(
-            known, settings.target.symbol, (), 1, plan.start_s, plan.train_end_s,
-            halflives_h=_HALFLIVES_H[chosen],
-        )  # fmt: skip
-        samples = make_samples(known, features, plan.start_s, plan.train_end_s)
+        features, samples = samples_of(request, (), 1, _HALFLIVES_H[chosen])
         origins = samples.origin
         spec = ForecasterSpec(
             kind="volatility",
             features=features,
             base=tuple(map(tuple, centred_quantiles(samples.z).tolist())),
-            **describe(request, known, from_epoch(origins[0]), from_epoch(origins[-1]), len(origins)),
+            **describe(request, from_epoch(origins[0]), from_epoch(origins[-1]), len(origins)),
         )
         return Fitted(spec, params={"halflives": chosen, "samples": len(origins)})
 
