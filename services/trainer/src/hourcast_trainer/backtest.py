@@ -191,10 +191,9 @@ def _save(
     week, alias = result.week, result.week.alias
     ours, theirs = result.measured.scores, result.naive.scores
     metrics = {f"backtest_{key}": value for key, value in ours.next_hour.as_dict().items()}
-    version, _run = registry.register(
-        result.fitted, result.golden, bars, "backtest", metrics, {}, f"{result.fitted.spec.kind} {alias}"
+    version = registry.register(
+        result.fitted, result.golden, bars, "backtest", metrics, {}, result.decision, alias
     )
-    registry.decide(version, result.fitted, result.decision, "backtest", alias, metrics)
     store.save_walk_folds([kept(settings, walk, result.served, recipe, week.plan.decided_at)])
     store.save_backtest(
         BacktestRows(

@@ -29,19 +29,20 @@ _ALIAS_TAG = "alias"
 _ALIAS_SET = "alias_set"
 _HOLDER = "holder"
 _CHALLENGE = "challenge"
+# MLflow refuses tags of more than 5,000 characters.
+_LONGEST_TAG = 4900
 # The forecaster runs on these alone; `hourcast` is installed from its source, in libs/hourcast.
 _REQUIREMENTS = [f"hourcast=={__version__}", "mlflow", "numpy", "onnxruntime", "pandas"]
 
 
 @dataclass(frozen=True, slots=True)
 class RegisteredVersion:
-    """A version as the registry has it; `gate` is None where registering was cut short.
+    """A version as the registry has it; `gate` is None at one that is not ours.
 
     `challenged` says whether it has had its challenge of the champion.
     """
 
     version: int
-    run_id: str
     kind: str
     stage: str
     gate: str | None
@@ -123,7 +124,6 @@ class Registry:
             out.append(
                 RegisteredVersion(
                     version=int(item.version),
-                    run_id=item.run_id or "",
                     kind=tags.get("kind", "unknown"),
                     stage=tags.get(_STAGE, "unknown"),
                     gate=tags.get("gate"),
@@ -141,7 +141,7 @@ class Registry:
         return {alias: int(version) for alias, version in model.aliases.items()}
 
     def clear_interrupted(self) -> int:
-        """Close what a killed holder of this name left: its run, and its version if it has one. How many runs."""
+        """Close the runs that a killed holder of this name left; how many."""
         assert self._experiment_id is not None
         runs = [
             run
@@ -153,29 +153,14 @@ class Registry:
         for run in runs:
             self._client.set_tag(run.info.run_id, "ended_by", "a later training: this one was interrupted")
             self._client.set_terminated(run.info.run_id, "KILLED")
-        for version in self.versions():
-            if version.gate is None and self._is_ours(self._run_tags(version.run_id)):
-                self._tag(version.version, {"gate": "failed", "gate_reason": "training was interrupted"})
         return len(runs)
 
     def _is_ours(self, tags: Mapping[str, str]) -> bool:
         return tags.get(_HOLDER, "train") == self._holder
 
-    def _run_tags(self, run_id: str) -> Mapping[str, str]:
-        from mlflow.exceptions import RestException
-
-        try:
-            tags: Mapping[str, str] = self._client.get_run(run_id).data.tags
-        except RestException as error:
-            # A person may have deleted it; its version is nobody's any more.
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise
-            return {}
-        return tags
-
     def _tag(self, version: int, tags: Mapping[str, str]) -> None:
         for key, value in tags.items():
-            self._client.set_model_version_tag(self._name, str(version), key, value[:4900])
+            self._client.set_model_version_tag(self._name, str(version), key, value[:_LONGEST_TAG])
 
     def register(
         self,
@@ -185,19 +170,20 @@ class Registry:
         stage: str,
         metrics: Mapping[str, float],
         plots: Mapping[str, "Figure"],
-        run_name: str,
-    ) -> tuple[int, str]:
-        """Log a run with all that belongs to it and register its model; tags and alias are `decide`'s.
+        decision: Decision,
+        alias: str,
+    ) -> int:
+        """Log a run with all that belongs to it, and register its model as a version with what the gate said.
 
-        Returns:
-            version and run id.
+        The version comes with all its tags, so that nobody finds one half told; `alias` is written at one that passed,
+        and set by `set_alias`.
         """
         mlflow, spec = self._mlflow, fitted.spec
         # From its first moment a run says whose it is.
         tags = {_HOLDER: self._holder, "code_version": __version__, "kind": spec.kind, _STAGE: stage}
         with (
             tempfile.TemporaryDirectory() as folder,
-            mlflow.start_run(run_name=run_name, tags=tags) as run,
+            mlflow.start_run(run_name=f"{spec.kind} {alias}", tags=tags) as run,
         ):
             directory = Path(folder) / "forecaster"
             save(directory, fitted.forecaster())
@@ -237,9 +223,11 @@ class Registry:
                     ),
                     input_example=example,
                     pip_requirements=_REQUIREMENTS,
-                    registered_model_name=self._name,
                 )
-            return int(info.registered_model_version), run.info.run_id
+                version = mlflow.register_model(
+                    info.model_uri, self._name, tags=_version_tags(fitted, stage, metrics, decision, alias)
+                )
+            return int(version.version)
 
     def keep_report(
         self, title: str, html: str, figures: Mapping[str, Any], metrics: Mapping[str, float]
@@ -278,32 +266,6 @@ class Registry:
             frame, name=f"{target.symbol} bars", digest=fitted.spec.data_fingerprint
         )
 
-    def decide(
-        self,
-        version: int,
-        fitted: Fitted,
-        decision: Decision,
-        stage: str,
-        alias: str | None,
-        figures: Mapping[str, float],
-    ) -> None:
-        """Tag a version with what the gate said. The tag `gate` comes last: without it the version is unfinished."""
-        spec = fitted.spec
-        tags = {
-            "kind": spec.kind,
-            _STAGE: stage,
-            "gate_reason": decision.reason,
-            "trained_through": spec.trained_through.isoformat(),
-            "decided_at": spec.decided_at.isoformat(),
-            "data_fingerprint": spec.data_fingerprint,
-            "code_version": spec.code_version,
-            **{name: f"{value:.6g}" for name, value in figures.items()},
-        }
-        if alias is not None:
-            tags[_ALIAS_TAG] = alias
-        self._tag(version, tags)
-        self._tag(version, {"gate": "passed" if decision.passed else "failed"})
-
     def set_alias(self, version: int, alias: str) -> None:
         """Point an alias at a version, and note that it was, so that a later run does not set it again."""
         self._client.set_registered_model_alias(self._name, alias, str(version))
@@ -331,6 +293,26 @@ class Registry:
         """Download a version's forecaster directory."""
         folder = self._mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{self._name}/{version}")
         return Path(folder) / "artifacts" / "forecaster"
+
+
+def _version_tags(
+    fitted: Fitted, stage: str, metrics: Mapping[str, float], decision: Decision, alias: str
+) -> dict[str, str]:
+    spec = fitted.spec
+    tags = {
+        "kind": spec.kind,
+        _STAGE: stage,
+        "gate": "passed" if decision.passed else "failed",
+        "gate_reason": decision.reason,
+        "trained_through": spec.trained_through.isoformat(),
+        "decided_at": spec.decided_at.isoformat(),
+        "data_fingerprint": spec.data_fingerprint,
+        "code_version": spec.code_version,
+        **{name: f"{value:.6g}" for name, value in metrics.items()},
+    }
+    if decision.passed:
+        tags[_ALIAS_TAG] = alias
+    return {key: value[:_LONGEST_TAG] for key, value in tags.items()}
 
 
 def _example(golden: Golden) -> Any:

@@ -354,13 +354,9 @@ class _Job:
             plots["loss"] = loss_plot(fitted.epochs)
         golden = make_golden(fitted.forecaster(), self._bars, self._plan.gate_end_s)
         self._say(f"registering the {fitted.spec.kind} version")
-        version, _run = self._registry.register(
-            fitted, golden, self._bars, "production", metrics, plots, f"{fitted.spec.kind} {alias}"
+        return self._registry.register(
+            fitted, golden, self._bars, "production", metrics, plots, decision, alias
         )
-        self._registry.decide(
-            version, fitted, decision, "production", alias if decision.passed else None, metrics
-        )
-        return version
 
     def _record(
         self,
