@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class Ground:
 
     folder: Path
     environment: dict[str, str]
+    started: list[Process] = field(default_factory=list)
 
     @property
     def api(self) -> str:
@@ -37,12 +38,15 @@ class Ground:
 
     def start(self, *words: str) -> Process:
         """`hourcast up` with further options."""
-        return Process.start(
-            "up",
-            [sys.executable, "-m", "hourcast.cli", "up", "--state-dir", self.folder / "state", *words],
-            self.folder,
-            self.environment,
+        self.started.append(
+            Process.start(
+                "up",
+                [sys.executable, "-m", "hourcast.cli", "up", "--state-dir", self.folder / "state", *words],
+                self.folder,
+                self.environment,
+            )
         )
+        return self.started[-1]
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """`hourcast up` to its end."""
@@ -75,6 +79,11 @@ def ground(tmp_path: Path) -> Iterator[Ground]:
     environment = {f"HOURCAST_{name}_PORT": str(find_port()) for name in names}
     made = Ground(tmp_path, environment)
     yield made
+    # A test that failed amid `up` would have it start again whatever is killed below.
+    for process in made.started:
+        if process.popen.poll() is None:
+            process.popen.kill()
+            process.popen.wait()
     left = made.left()
     for process in left:
         with contextlib.suppress(psutil.Error):
