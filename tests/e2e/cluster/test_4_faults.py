@@ -250,8 +250,13 @@ def test_a_registry_that_answers_nothing_is_an_outage(cluster: Cluster, load: Lo
 
     select("in")
     try:
-        # Connections to the old MLflow are kept alive: a killed leader's successor opens new ones.
-        _kill_pod(cluster, _leader(cluster))
+        # Connections to the old MLflow are kept alive, so the controllers must open new ones, and not before those
+        # lead to the stand-in.
+        wait_for(
+            lambda: _asked(cluster, "http://hourcast-mlflow:5000/health") == "{}", 60, "way to the stand-in"
+        )
+        for controller in cluster.pods("controller"):
+            _kill_pod(cluster, controller["metadata"]["name"])
         wait_for(lambda: "outage" in _logs(cluster), 90, "sentence about the registry")
         assert cluster.annotations()[0] == str(version)
         assert _index(cluster) == index
@@ -261,6 +266,12 @@ def test_a_registry_that_answers_nothing_is_an_outage(cluster: Cluster, load: Lo
     wait_for(lambda: cluster.ready("controller"), 60, "controllers")
     assert cluster.served() == version
     assert load.failed() == [], load.failed()[:5]
+
+
+def _asked(cluster: Cluster, url: str) -> str:
+    """What a controller is answered over a new connection."""
+    code = f"import urllib.request as r; print(r.urlopen('{url}', timeout=5).read().decode())"
+    return cluster.kubectl("exec", _leader(cluster), "--", "python", "-c", code, check=False).strip()
 
 
 def _logs(cluster: Cluster) -> str:
