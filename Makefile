@@ -1,71 +1,84 @@
 # Every target is also a CI step. `make` alone lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-SOURCE ?= live
+SOURCE ?=
 AS_OF ?=
 REPLAY ?=
 STATE ?= .hourcast
 ARGS ?=
 TORCH_INDEX ?=
-PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+ASKED_FOR := $(if $(PYTHON),--this-python)
+ifeq ($(PYTHON),)
+PYTHON := $(shell for p in python3.13 python3.12 python3.11 python3.14 python3 python; do $$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
+endif
 BIN := .venv/bin
-PACKAGES := libs/hourcast services/etl services/trainer services/bento services/controller services/viz services/mlflow local
-LOCKS := requirements/run.txt requirements/torch.txt $(PACKAGES:%=%/pyproject.toml)
+# Tests call make themselves, as a person would: not as a part of this one.
+PYTEST := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL $(BIN)/pytest
 # Images and a cluster: any builder that takes docker's flags, any loader that takes image names.
 BUILDER ?= docker build
 LOADER ?= kind load docker-image --name hourcast
-TAG ?= dev
+# The tag of a release, which is what the chart asks for.
+TAG ?= $(shell sed -n 's/^appVersion: *//p' charts/hourcast/Chart.yaml)
 REGISTRY ?= docker.io/hourcast
 IMAGES ?= etl trainer bento controller viz mlflow
 NAMESPACE ?= hourcast
+# A bare machine for `make bare`.
+BASE ?= docker.io/library/python:3.13-slim-trixie
+HOW ?= once
 VALUES ?= charts/hourcast/values-kind.yaml
-COMPILE := $(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --annotation-style=line
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --only-binary :all: --python-version 3.11 --strip-extras --no-header --annotation-style=line
 BUILD_ARGS := $(if $(TORCH_INDEX),--build-arg TORCH_INDEX='$(TORCH_INDEX)') $(if $(ALLOW_CUDA),--build-arg ALLOW_CUDA='$(ALLOW_CUDA)')
-export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export TORCH_INDEX ALLOW_CUDA
+# Packages that a user's shell offers to every Python stay out of ours.
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP
 
-.PHONY: help up install dev test test-all e2e check bench chaos lock clean-state images load install-chart kind-up kind-down
+.PHONY: help up install dev test test-all test-integration test-others e2e check bench chaos lock bare clean-state images load install-chart kind-up kind-down
 
 help: ## list the targets
-	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "make %-13s %s\n", $$1, $$2}'
+	@awk -F ':.*## ' '/^[a-z0-9%-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: install ## run everything: SOURCE=live | files:DIR | sample, AS_OF=2025-06-26, REPLAY=8w
-	@exec $(BIN)/hourcast up --source '$(SOURCE)' --state-dir '$(STATE)' $(if $(AS_OF),--as-of '$(AS_OF)') $(if $(REPLAY),--replay '$(REPLAY)') $(ARGS)
+	@exec $(BIN)/hourcast up $(if $(SOURCE),--source '$(SOURCE)') --state-dir '$(STATE)' $(if $(AS_OF),--as-of '$(AS_OF)') $(if $(REPLAY),--replay '$(REPLAY)') $(ARGS)
 
-install: .venv/.run ## make the virtual environment and install what runs (locked)
+INSTALL = @if ! '$(or $(PYTHON),false)' -c '$(SUPPORTED)' 2>/dev/null; then \
+	found=$$('$(or $(PYTHON),python3)' --version 2>&1 | grep -Eo '^Python [0-9.]+'); \
+	echo "Hourcast needs Python 3.11, 3.12, 3.13 or 3.14; '$(or $(PYTHON),python3)' is $${found:-not to be found}. Install one of them, or name it: make … PYTHON=/path/to/python3.13" >&2; exit 1; fi; \
+	'$(PYTHON)' requirements/install.py
 
-dev: .venv/.dev ## install what checks and tests need as well
+install: ## make the virtual environment, or mend it, and install what runs (locked)
+	$(INSTALL) run $(ASKED_FOR)
 
-.venv/bin/python:
-	@if [ -z "$(PYTHON)" ]; then echo "Hourcast needs Python 3.11 or newer, and none is on the PATH; install it, or say PYTHON=/path/to/python3.11" >&2; exit 1; fi
-	@echo "making the virtual environment with $(PYTHON)"
-	@$(PYTHON) -m venv .venv
-
-.venv/.run: .venv/bin/python $(LOCKS)
-	@echo "installing locked dependencies (about 200 packages; minutes the first time, seconds afterwards)"
-	@$(BIN)/python requirements/torch_build.py $(if $(TORCH_INDEX),--index-url '$(TORCH_INDEX)')
-	@$(BIN)/pip install --quiet -r requirements/run.txt
-	@$(BIN)/pip install --quiet -c requirements/run.txt -r requirements/torch.txt $(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)')
-	@$(BIN)/pip install --quiet --no-deps --no-build-isolation $(PACKAGES:%=-e %)
-	@touch $@
-
-.venv/.dev: .venv/.run requirements/dev.txt
-	@$(BIN)/pip install --quiet -r requirements/dev.txt
-	@touch $@
+dev: ## install what checks and tests need as well
+	$(INSTALL) dev $(ASKED_FOR)
 
 test: dev ## tests that need nothing beside the checkout
-	$(BIN)/pytest -m 'not integration and not e2e and not cluster and not recorded' $(ARGS)
+	$(PYTEST) -m 'not integration and not e2e and not cluster and not recorded' $(ARGS)
 
+# Both halves wait for servers most of the time, so that side by side they take little longer than one.
 test-all: dev ## all tests: recorded bars, real servers, Chromium, the whole of Hourcast as processes
-	$(BIN)/pytest -m 'not cluster' $(ARGS)
+ifneq ($(ARGS),)
+	$(PYTEST) -m 'not cluster' $(ARGS)
+else
+	@log=$$(mktemp) && trap 'rm -f "$$log"' EXIT && code=0 && \
+	{ $(MAKE) --no-print-directory --keep-going --jobs=2 test-integration test-others LOG="$$log" || code=1; } && cat "$$log" && exit $$code
+endif
+
+test-integration:
+	@$(PYTEST) -m 'not cluster' tests/integration --ignore tests/integration/mlflow --ignore tests/integration/etl >'$(or $(LOG),/dev/stdout)' 2>&1
+
+test-others:
+	@$(PYTEST) -m 'not cluster' tests/unit tests/e2e tests/integration/mlflow tests/integration/etl
 
 e2e: dev ## prove the chart on the Kubernetes of KUBECONFIG, whose nodes have the images (`make images load`)
-	$(BIN)/pytest -m cluster $(ARGS)
+	$(PYTEST) -m cluster $(ARGS)
 
 check: dev ## lint, types, contracts between packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy libs/hourcast/src services/*/src local/src
 	$(BIN)/lint-imports
+	$(BIN)/python requirements/check_locks.py
 
 bench: dev ## ratios measured in one run
 	$(BIN)/python -m bench $(ARGS)
@@ -74,12 +87,17 @@ chaos: dev ## kill twenty random processes during a replay, and see that all sta
 	$(BIN)/python -m bench.chaos $(ARGS)
 
 lock: dev ## refresh the locks
-	$(COMPILE) --upgrade -o requirements/run.txt requirements/run.in
-	$(COMPILE) --upgrade -o requirements/dev.txt requirements/dev.in
+	@# One version of each package for all Pythons and systems (markers say where one is left out).
+	$(COMPILE) --universal --fork-strategy fewest -o requirements/run.txt requirements/run.in >/dev/null
+	$(COMPILE) --universal --fork-strategy fewest -o requirements/dev.txt requirements/dev.in >/dev/null
 	@# An image's lock takes each version from run.txt, whatever its old lock said.
-	for name in $(IMAGES) build; do $(COMPILE) --upgrade -o requirements/images/$$name.txt requirements/images/$$name.in || exit; done
+	for name in common $(IMAGES) build uv; do $(COMPILE) --python-platform x86_64-manylinux_2_28 -o requirements/images/$$name.txt requirements/images/$$name.in >/dev/null || exit; done
 
-images: $(IMAGES:%=image-%) ## build the six images; BUILDER='docker build', TAG=dev
+bare: ## prove on a bare machine that what README says works: BASE=docker.io/library/python:3.13-slim-trixie, HOW=once|served
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && git archive -o "$$folder/hourcast.tar" HEAD && cp tests/bare/* "$$folder" && \
+	$(BUILDER) --no-cache -t $(REGISTRY)/bare:$(TAG) --build-arg BASE='$(BASE)' --build-arg HOW='$(HOW)' -f "$$folder/Dockerfile" "$$folder"
+
+images: $(IMAGES:%=image-%) ## build the six images; BUILDER='docker build', TAG=0.1.0
 
 image-%: ## build one of them: image-bento
 	$(BUILDER) -t $(REGISTRY)/$*:$(TAG) -f services/$*/Dockerfile $(if $(filter trainer,$*),$(BUILD_ARGS)) .

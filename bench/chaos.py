@@ -85,7 +85,7 @@ def _whole(g: Ground, store: Store) -> list[str]:
         if tags.get(version, {}).get("gate") != "passed":
             wrong.append(f"alias {alias} names version {version}, which did not pass its gate")
     newest = max(a for a in aliases if alias_kind(a) == "date")
-    served = (g.predict(horizon=1) or {}).get("version")
+    served = g.served()
     if served != aliases[newest]:
         wrong.append(f"version {served} is served, alias {newest} names version {aliases[newest]}")
     events = list(reversed(store.events("hourcast", limit=5000)))
@@ -97,7 +97,7 @@ def _whole(g: Ground, store: Store) -> list[str]:
         wrong.append(f"versions {quarantined} were quarantined, though none was broken")
     if [e.id for e in events] != sorted(e.id or 0 for e in events) or any(not e.reason for e in events):
         wrong.append("events are out of order or lack a reason")
-    for row in store.forecasts("hourcast"):
+    for row in store.forecasts("hourcast", "BTC/USDT"):
         if (row.target_time - row.origin).total_seconds() != 3600 * row.horizon or len(row.quantiles) != 19:
             wrong.append(f"a forecast is broken: {row}")
             break

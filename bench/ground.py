@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,17 +14,11 @@ from typing import Any
 
 import httpx
 
-__all__ = ["DATA", "Ground", "free_port", "ground", "wait_for"]
+from tests.ports import find_port
+
+__all__ = ["DATA", "Ground", "ground", "wait_for"]
 
 DATA = Path(os.environ.get("HOURCAST_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")) / "market"
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_for(condition: Any, limit_s: float, what: str, every_s: float = 0.05) -> None:
@@ -103,6 +96,21 @@ class Ground:
             return answer.json() if answer.status_code == 200 else None
         return None
 
+    def health(self) -> dict[str, Any]:
+        """What the server says of itself; empty where none answers."""
+        with contextlib.suppress(httpx.HTTPError, ValueError):
+            answer = httpx.get(f"{self.api}/health", timeout=30, trust_env=False)
+            found: dict[str, Any] = answer.json() if answer.status_code == 200 else {}
+            return found
+        return {}
+
+    def served(self) -> int | None:
+        """The version that answers; what it answers may be an earlier one's, which issued the hour's forecast."""
+        with contextlib.suppress(httpx.HTTPError, KeyError, ValueError):
+            answer = httpx.get(f"{self.api}/predict", params={"horizon": "1"}, timeout=30, trust_env=False)
+            return int(answer.headers["X-Hourcast-Served-Version"]) if answer.status_code == 200 else None
+        return None
+
     def end(self) -> None:
         """Ctrl-C."""
         if self.up is not None and self.up.poll() is None:
@@ -114,15 +122,15 @@ class Ground:
 def ground(**more: str) -> Iterator[Ground]:
     """A ground whose processes and files are gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="hourcast-bench-") as name:
-        mlflow, node = free_port(), free_port()
+        mlflow, node = find_port(), find_port()
         folder = Path(name)
         made = Ground(
             folder,
             {
-                "HOURCAST_STATE_DIR": str(folder / "state"), "HOURCAST_API_PORT": str(free_port()),
+                "HOURCAST_STATE_DIR": str(folder / "state"), "HOURCAST_API_PORT": str(find_port()),
                 "HOURCAST_NODE_PORT": str(node), "HOURCAST_NODE_URL": f"http://127.0.0.1:{node}",
                 "HOURCAST_MLFLOW_PORT": str(mlflow), "HOURCAST_MLFLOW_URL": f"http://127.0.0.1:{mlflow}",
-                "HOURCAST_VIZ_PORT": str(free_port()), **more,
+                "HOURCAST_VIZ_PORT": str(find_port()), **more,
             },
         )  # fmt: skip
         try:

@@ -10,8 +10,8 @@ import torch
 from hourcast.contracts import HOUR_S, Bars
 from hourcast.forecaster import HORIZONS, LEVELS
 from hourcast_trainer.datasets import fit_features, make_samples
+from hourcast_trainer.lab.walk import Fold
 from hourcast_trainer.settings import TrainerSettings
-from hourcast_trainer.walk import Fold
 
 __all__ = ["EPOCHS", "plain_week"]
 

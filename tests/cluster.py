@@ -19,9 +19,16 @@ import httpx
 import sqlalchemy as sa
 from botocore.config import Config
 
-from tests.servers import find_port, program, wait_for
+from tests.ports import find_port
+from tests.servers import program, wait_for
 
 CHART = Path(__file__).parents[1] / "charts" / "hourcast"
+TAG = next(
+    line.removeprefix("appVersion: ")
+    for line in (CHART / "Chart.yaml").read_text().splitlines()
+    if line.startswith("appVersion: ")
+)
+"""The release, which is the tag of the images that `make images` builds and the chart asks for."""
 CLOCK = "2025-06-26T00:00Z"
 FILES = ("btc_1h.csv", "ndx_1h.csv", "vix_1h.csv", "gold_1h.csv")
 
@@ -326,7 +333,7 @@ def probe_pod(name: str, options: dict[str, Any] | None = None, **labels: str) -
                 "runAsNonRoot": True, "runAsUser": 10001, "fsGroup": 10001, "seccompProfile": {"type": "RuntimeDefault"},
             },
             "containers": [{
-                "name": "probe", "image": "docker.io/hourcast/controller:dev",
+                "name": "probe", "image": f"docker.io/hourcast/controller:{TAG}",
                 "command": given.get("command", ["python", "-c", "import time; time.sleep(1800)"]),
                 "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
                 "volumeMounts": [{"name": claim, "mountPath": path} for claim, path in claims.items()],

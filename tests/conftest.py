@@ -2,15 +2,20 @@
 
 import csv
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from hourcast.contracts import Bars, parse_hour, to_epoch
 from hourcast.store import Store, open_store
 
-pytest_plugins = ["tests.servers", "tests.market_server"]
+# How long an example takes says nothing of what it proves, and on a busy machine it takes as long as it takes.
+settings.register_profile("hourcast", deadline=None)
+settings.load_profile("hourcast")
+
+pytest_plugins = ["tests.servers", "tests.market_server", "tests.toxic"]
 
 _DATA = Path(os.environ.get("HOURCAST_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -83,11 +88,3 @@ def market_bars(market_dir: Path) -> dict[str, Bars]:
     """The recorded bars of the four default series."""
     files = {"BTC/USDT": "btc_1h", "QQQ": "ndx_1h", "^VIX": "vix_1h", "GC=F": "gold_1h"}
     return {symbol: read_market(market_dir / f"{name}.csv", symbol) for symbol, name in files.items()}
-
-
-@pytest.fixture
-def free_port() -> Callable[[], int]:
-    """Ask for a port of 127.0.0.1 that nobody uses now."""
-    from tests.servers import find_port  # pytest rewrites a plugin's asserts only before its first import
-
-    return find_port

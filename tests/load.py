@@ -15,13 +15,14 @@ _LONGEST_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One request: when it began and ended (monotonic seconds), its status (0: no answer) and the version that answered."""
+    """One request: when it began and ended (monotonic seconds), its status (0: no answer), version and server that answered."""
 
     began_s: float
     ended_s: float
     status: int
     version: int | None
     problem: str = ""
+    server: str = ""
 
 
 @dataclass
@@ -51,13 +52,16 @@ class Load:
                 began = time.monotonic()
                 try:
                     answer = client.get(f"{self.url}/predict?horizon=1")
-                    version = answer.json().get("version") if answer.status_code == 200 else None
+                    # The forecast is the hour's, whichever version issued it: the header says who answers.
+                    served = answer.headers.get("X-Hourcast-Served-Version")
+                    version = int(served) if answer.status_code == 200 and served else None
                     one = Answer(
                         began,
                         time.monotonic(),
                         answer.status_code,
                         version,
                         "" if version else answer.text[:200],
+                        answer.headers.get("X-Hourcast-Server", ""),
                     )
                 except (httpx.HTTPError, ValueError) as error:
                     one = Answer(began, time.monotonic(), 0, None, repr(error))
@@ -93,6 +97,22 @@ class Load:
             ),
             limit_s,
             f"roll to version {version}",
+        )
+
+    def servers(self) -> frozenset[str]:
+        """Servers that have answered so far."""
+        return frozenset(a.server for a in self.answers)
+
+    def last_of(self, servers: frozenset[str], since_s: float) -> float:
+        """When the last answer of one of these servers ended, at least `since_s`."""
+        return max([since_s, *(a.ended_s for a in self.answers if a.server in servers)])
+
+    def wait_replaced(self, servers: frozenset[str], since_s: float, limit_s: float = 90) -> None:
+        """Wait until for three seconds none of these servers has answered, and others have."""
+        wait_for(
+            lambda: bool(self.servers() - servers) and time.monotonic() - self.last_of(servers, since_s) > 3,
+            limit_s,
+            "answers of other servers alone",
         )
 
     def tell(self) -> str:

@@ -25,7 +25,8 @@ _HTML = b"<!DOCTYPE html><html><head><title>Just a moment...</title></head><body
 class MarketServer:
     """Answers klines and charts. `faults` are used up one a request, first those for its part.
 
-    Faults: a status number, `429:5` (with Retry-After), `html`, `truncated`, `empty`, `shuffled`, `slow`, `drop`.
+    Faults: a status number, `429:5` (with Retry-After), `html`, `truncated`, `empty`, `shuffled`, `slow`, `drop`,
+    `newest:720` (of the klines the newest alone).
     """
 
     def __init__(self, bars: Mapping[str, Bars], fixtures: Path) -> None:
@@ -90,7 +91,7 @@ class MarketServer:
             known = "exchangeInfo" in parts.path
             body = self._info if known else b"{}" if "test" not in parts.path else b"crumb"
         elif part == "klines":
-            body = json.dumps(self._klines(query, name)).encode()
+            body = json.dumps(self._klines(query, name, int(after or 0))).encode()
         else:
             body = json.dumps(self._chart_of(unquote(parts.path.rsplit("/", 1)[1]), query, name)).encode()
         if name == "truncated":
@@ -118,11 +119,13 @@ class MarketServer:
         except (BrokenPipeError, ConnectionResetError):
             request.close_connection = True
 
-    def _klines(self, query: Mapping[str, str], fault: str) -> list[list[Any]]:
+    def _klines(self, query: Mapping[str, str], fault: str, newest: int) -> list[list[Any]]:
         bars = self.bars["BTC/USDT"]
         limit = min(int(query.get("limit", 500)), 1000)
         if "startTime" in query:
             first = int(np.searchsorted(bars.open_time * 1000, int(query["startTime"])))
+            if fault == "newest":
+                first = max(first, len(bars) - newest)
             part = bars.take(slice(first, first + limit))
         else:
             part = bars.take(slice(len(bars) - limit, len(bars)))

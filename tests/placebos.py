@@ -14,9 +14,9 @@ import numpy as np
 from hourcast.contracts import HOUR_S, Bars, FloatArray, parse_hour, to_epoch
 from hourcast.forecaster import LEVELS, naive_quantiles
 from hourcast_trainer.champion import Challenge, challenge
-from hourcast_trainer.gate import decide
+from hourcast_trainer.gate import Look, decide, level_of_look, pooled
 from hourcast_trainer.measuring import Measured
-from hourcast_trainer.paired import mean_test, paired_test, student_tail
+from hourcast_trainer.paired import daily, daily_test, mean_test, paired_test, student_tail
 
 __all__ = [
     "BETTER",
@@ -30,9 +30,11 @@ __all__ = [
     "hold",
     "recorded_pair",
     "recorded_spans",
+    "recorded_years",
     "synthetic_span",
     "windows",
     "wins",
+    "years",
 ]
 
 DAYS, LEVEL, MARGIN, GATE_LEVEL = 42, 0.025, 0.02, 0.1
@@ -153,6 +155,50 @@ def gate_passes(bars: Bars, margin: float = MARGIN, level: float = GATE_LEVEL) -
     return [decide(model, {"naive": naive}, margin, level).passed for naive, model in windows(pair, 14, 7)]
 
 
+@dataclass(frozen=True)
+class Year:
+    """Which of a year's weekly looks (k,) are passed: each at a level of its own, and at one for all of them."""
+
+    alone: np.ndarray
+    together: np.ndarray
+
+
+def year_of_looks(gain: FloatArray, origin: np.ndarray, level: float = GATE_LEVEL) -> Year:
+    """A look each week at the fortnight before it, over hourly gains (n,) within the margin that begin at midnight."""
+    days = daily(gain, origin)
+    first = int(origin[0]) // 86_400
+    earlier: list[Look] = []
+    alone, together = [], []
+    for start in range(0, len(days) - 13, 7):
+        own = {first + start + i: float(days[start + i]) for i in range(14)}
+        alone.append(daily_test(days[start : start + 14], 0.0).p < level)
+        test, number = pooled(earlier, "loss", own)
+        together.append(alone[-1] and test.p < level_of_look(number, level))
+        earlier.append({"loss": own})
+    return Year(np.array(alone), np.array(together))
+
+
+def years(times: float, count: int, seed: int, looks: int = 52) -> list[Year]:
+    """Drawn years of a candidate whose intervals are `times` as wide as they should be, beside one without a fault."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for _ in range(count):
+        span = synthetic_span(rng, 14 + 7 * (looks - 1))
+        naive, model = (span.measured(q) for q in (span.sharp, span.widened(span.sharp, times)))
+        out.append(year_of_looks((1 + MARGIN) * naive.next_hour_loss - model.next_hour_loss, span.origin))
+    return out
+
+
+def recorded_years(bars: Bars, looks: int = 26) -> list[Year]:
+    """Recorded half-years, begun at each Monday, of a plain volatility model beside the naive floor, one hour ahead."""
+    naive, model = recorded_pair(bars)
+    gain = (1 + MARGIN) * naive.next_hour_loss - model.next_hour_loss
+    size = (14 + 7 * (looks - 1)) * 24
+    firsts = np.flatnonzero(naive.origin % (7 * 86_400) == 4 * 86_400)
+    parts = (slice(first, first + size) for first in firsts[firsts + size <= len(gain)])
+    return [year_of_looks(gain[part], naive.origin[part]) for part in parts]
+
+
 def sizes(bars: Bars, trials: int, days: int = 14, level: float = 0.05) -> tuple[float, float]:
     """How often there is proof at a level where there is nothing to prove: by hours as is usual, and by days.
 
@@ -271,6 +317,11 @@ def _main() -> None:
                 f"{f'nothing, at {level:g}':20} {hourly:7.2%} proved by hours with 24 lags, {daily:.2%} by days"
             )
         passed = gate_passes(bars)
+        halves = recorded_years(bars)
+        print(
+            f"{'a half-year of looks':20} {np.mean([y.together.mean() for y in halves]):7.2%} of looks are passed by it, "
+            f"{np.mean([y.alone.mean() for y in halves]):.2%} if each were the only one"
+        )
         print(
             f"{'gate':20} {np.mean(passed):7.2%} of {len(passed)} fortnights are passed by a plain volatility model"
         )

@@ -25,6 +25,9 @@ import sqlalchemy as sa
 from playwright.sync_api import Browser, Locator, Page, Request, expect, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 
+from hourcast.store import grant_statements, rights_of
+from tests.ports import find_port
+
 _PASSWORD = "tests-only"
 
 
@@ -34,14 +37,6 @@ def wait_for(condition: Callable[[], bool], limit_s: float, what: str, every_s: 
     while not condition():
         assert time.monotonic() < end, f"within {limit_s:g} s there was no {what}"
         time.sleep(every_s)
-
-
-def find_port() -> int:
-    """A port of 127.0.0.1 that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def answers(url: str, status: int = 200) -> bool:
@@ -183,6 +178,38 @@ def mysql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.end()
 
 
+@contextlib.contextmanager
+def account_of(service: str, url: str) -> Iterator[str]:
+    """The URL of the store at `url`, an administrator's, for an account with a service's rights and no more."""
+    whole = sa.make_url(url)
+    name, database = f"{service}_{whole.database}", str(whole.database)
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"CREATE USER '{name}'@'%' IDENTIFIED BY '{_PASSWORD}'"))
+        for statement in grant_statements(f"'{name}'@'%'", rights_of(service, database), []):
+            connection.execute(sa.text(statement))
+    try:
+        yield whole.set(username=name, password=_PASSWORD).render_as_string(hide_password=False)
+    finally:
+        with engine.connect() as connection:
+            connection.execute(sa.text(f"DROP USER '{name}'@'%'"))
+        engine.dispose()
+
+
+@contextlib.contextmanager
+def read_only(url: str) -> Iterator[None]:
+    """The server of an administrator's URL takes no writes meanwhile, but from those who may override that."""
+    engine = sa.create_engine(url)
+    try:
+        with engine.connect() as connection:
+            connection.execute(sa.text("SET GLOBAL read_only = 1"))
+        yield
+    finally:
+        with engine.connect() as connection:
+            connection.execute(sa.text("SET GLOBAL read_only = 0"))
+        engine.dispose()
+
+
 _databases = iter(range(1, 100_000))
 
 
@@ -249,6 +276,8 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> S3:
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    # boto3's common session keeps the first credentials that anyone in the process had.
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     name = f"bucket-{next(_buckets)}"
     client = boto3.client("s3", endpoint_url=s3_server)
     client.create_bucket(Bucket=name)
@@ -328,6 +357,8 @@ def browser() -> Iterator[Browser]:
     program = os.environ.get("HOURCAST_TEST_CHROMIUM", "/usr/bin/chromium")
     if not Path(program).exists():
         pytest.fail(f"there is no {program}; install Chromium, or set HOURCAST_TEST_CHROMIUM")
+    # A page that is drawn on a busy machine is not wrong for being slow.
+    expect.set_options(timeout=30_000)
     with sync_playwright() as player:
         started = player.chromium.launch(executable_path=program, args=_FLAGS)
         yield started

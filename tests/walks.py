@@ -10,9 +10,9 @@ import numpy as np
 from hourcast.contracts import HOUR_S, Bars, FloatArray, IntArray, from_epoch, parse_hour, to_epoch
 from hourcast.forecaster import HORIZONS, LEVELS, naive_quantiles
 from hourcast.store import Store, WalkFold
+from hourcast_trainer.lab.walk import walk_id
+from hourcast_trainer.lab.walk.rows import FoldRows, WalkRows, sha256_of, write_parquet
 from hourcast_trainer.settings import TrainerSettings
-from hourcast_trainer.walk import walk_id
-from hourcast_trainer.walk.rows import FoldRows, WalkRows, sha256_of, write_parquet
 
 __all__ = ["START_S", "ablated", "bars_of", "keep", "scaled", "synthetic_walk"]
 

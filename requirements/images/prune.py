@@ -1,6 +1,6 @@
 """Take out of an image's virtual environment what no service of ours imports, and compile the rest.
 
-Runs in the build stage of every Dockerfile: `python prune.py /opt/hourcast`.
+Runs in the build stages of every Dockerfile: `python prune.py /opt/hourcast`, and for what is laid over it `python prune.py /more`.
 """
 
 import compileall
@@ -38,7 +38,7 @@ _AWS = ("s3", "sts", "sso", "sso-oidc")
 
 
 def main() -> None:
-    """Prune and compile the environment that `argv[1]` names."""
+    """Prune and compile the environment, or the part of one, that `argv[1]` names."""
     site = next(Path(sys.argv[1]).glob("lib/python3.*/site-packages"))
     for folder in sorted(site.rglob("*")):
         if folder.is_dir() and folder.name in _TESTS and folder.relative_to(site).as_posix() not in _KEPT:
@@ -52,7 +52,7 @@ def main() -> None:
     for service in (site / "botocore" / "data").glob("*/"):
         if service.is_dir() and service.name not in _AWS:
             shutil.rmtree(service)
-    for program in (site.parents[2] / "bin").iterdir():
+    for program in (site.parents[2] / "bin").glob("*"):
         if not any(program.match(kept) for kept in _PROGRAMS):
             program.unlink()
     # Hashes that nobody checks: copying a layer may change a file's time, and no start compiles again.

@@ -18,7 +18,8 @@ import psutil
 import pytest
 
 from hourcast.store import open_store
-from tests.servers import S3, Process, find_port, wait_for
+from tests.ports import find_port
+from tests.servers import S3, Process, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -55,6 +56,13 @@ class Ground:
             env=os.environ | self.environment, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
 
+    def command(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Another command, as in another terminal."""
+        return subprocess.run(
+            [sys.executable, "-m", "hourcast.cli", *words],
+            env=os.environ | self.environment | more, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
     def left(self) -> list[psutil.Process]:
         """Processes that still work on this state folder."""
         found = []
@@ -70,6 +78,13 @@ class Ground:
             answer = httpx.get(f"{self.api}/predict?horizon=1", timeout=10, trust_env=False)
             return answer.json() if answer.status_code == 200 else None
         return None
+
+    def health(self) -> dict[str, Any]:
+        """What is served, or nothing."""
+        with contextlib.suppress(httpx.HTTPError, ValueError):
+            answer = httpx.get(f"{self.api}/health", timeout=10, trust_env=False)
+            return dict(answer.json()) if answer.status_code == 200 else {}
+        return {}
 
 
 @pytest.fixture
@@ -101,18 +116,14 @@ def test_it_comes_up_stops_with_ctrl_c_and_comes_up_again(ground: Ground, market
     _up(process)
     body = ground.predict()
     assert body["forecasts"][0]["target_time"] == "2025-08-01T01:00:00Z"
-    process.wait_until(lambda: (ground.predict() or {}).get("kind") == "ensemble", 60, "model in production")
-    version = ground.predict()["version"]
+    process.wait_until(lambda: ground.health().get("kind") == "ensemble", 60, "model in production")
+    version = ground.health()["version"]
     store = open_store(f"sqlite:///{ground.folder / 'state' / 'hourcast.db'}")
     trained = store.evaluations("hourcast", "gate")
     for name in ("API", "MLFLOW", "VIZ"):
         port = ground.environment[f"HOURCAST_{name}_PORT"]
         assert port in process.text()
-    told = subprocess.run(
-        [sys.executable, "-m", "hourcast.cli", "hold", "--json"],
-        env=os.environ | {"HOURCAST_STATE_DIR": str(ground.folder / "state")},
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    told = ground.command("hold", "--json", HOURCAST_STATE_DIR=str(ground.folder / "state"))
     assert told.returncode == 0, told.stderr
     held = store.events("hourcast", kind="held")
     assert [e.at.isoformat() for e in held] == ["2025-08-01T00:00:00+00:00"]
@@ -121,7 +132,7 @@ def test_it_comes_up_stops_with_ctrl_c_and_comes_up_again(ground: Ground, market
 
     again = ground.start("--source", f"files:{market_dir}")
     again.wait_until(lambda: again.text().count("Hourcast is up after") == 2, 60, "second welcome")
-    assert ground.predict()["version"] == version
+    assert ground.health()["version"] == version
     again.wait_until(
         lambda: "nothing due" in (ground.folder / "state/logs/trainer.log").read_text(), 30, "verdict"
     )
@@ -189,19 +200,106 @@ def test_wrong_options_are_told(ground: Ground, words: tuple[str, ...], message:
 
 
 def test_live_without_a_network_names_the_other_two(ground: Ground) -> None:
-    """One clear sentence; never a silent fallback."""
-    gone = f"http://127.0.0.1:{find_port()}"
-    ground.environment |= {
-        "HOURCAST_EXCHANGE_URL": gone,
-        "HOURCAST_YAHOO_URL": gone,
-        "HOURCAST_ETL_BACKOFF_S": "0",
-    }
+    """One clear sentence where live was asked for; never a silent fallback."""
+    _unplug(ground)
     done = ground.run("--source", "live")
     assert done.returncode == 5
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("hourcast: no live market data can be reached (binance: ")
     assert last.endswith(
         "; check the network, or use SOURCE=files:DIR with your own bars, or SOURCE=sample for synthetic ones"
+    )
+
+
+def _unplug(ground: Ground) -> None:
+    gone = f"http://127.0.0.1:{find_port()}"
+    ground.environment |= {
+        "HOURCAST_EXCHANGE_URL": gone,
+        "HOURCAST_YAHOO_URL": gone,
+        "HOURCAST_ETL_BACKOFF_S": "0",
+    }
+
+
+def test_without_a_network_it_goes_on_with_a_labelled_sample_of_its_own(ground: Ground) -> None:
+    """Where nothing was asked for and nothing is there: said, labelled, in a folder of its own; live stays empty."""
+    _unplug(ground)
+    # Paths of tests are long, and the box would break its lines.
+    ground.environment["COLUMNS"] = "250"
+    process = ground.start("--no-dashboard")
+    _up(process)
+    sample = ground.folder / "state" / "sample"
+    flat = " ".join(process.text().split())
+    assert "no live market data can be reached (binance: " in flat
+    assert f"Going on with SYNTHETIC BARS in {sample}." in flat.replace("\n", "")
+    assert "SYNTHETIC BARS: a seeded sample" in flat
+    assert f"HOURCAST_STATE_DIR={sample} .venv/bin/hourcast status" in flat
+    assert ground.predict()["synthetic"] is True
+    told = ground.command("status", HOURCAST_STATE_DIR=str(sample))
+    assert told.returncode == 0, told.stderr
+    assert "version 1" in told.stdout
+    assert process.end(signal.SIGINT, 40) == 0
+    # What would be live is untouched, so that the next start with a network begins there.
+    assert sorted(p.name for p in (ground.folder / "state").iterdir()) == ["sample"]
+    ground.environment["HOURCAST_DATABASE_URL"] = f"sqlite:///{ground.folder / 'own.db'}"
+    assert ground.run("--no-dashboard").returncode == 5
+
+
+def test_usual_ports_that_are_taken_move_and_the_box_says_so(ground: Ground, market_dir: Path) -> None:
+    """Nobody asked for 8000: the API takes the next free one, and commands in another terminal find it."""
+    for name in ("API", "NODE"):
+        del ground.environment[f"HOURCAST_{name}_PORT"]
+    with contextlib.ExitStack() as held:
+        # Where another has it already, that will do.
+        with contextlib.suppress(OSError):
+            server = held.enter_context(socket.socket())
+            server.bind(("127.0.0.1", 8000))
+            server.listen()
+        process = ground.start("--source", f"files:{market_dir}", "--no-dashboard")
+        _up(process)
+        found = re.search(r"API +http://127\.0\.0\.1:(\d+)/docs +8000 is taken", process.text())
+        assert found is not None, process.text()
+        assert int(found[1]) not in (8000, 8001)
+        ground.environment["HOURCAST_API_PORT"] = found[1]
+        assert ground.predict()["version"] >= 1
+        told = ground.command("status", HOURCAST_STATE_DIR=str(ground.folder / "state"))
+        assert told.returncode == 0, told.stderr
+        assert process.end(signal.SIGINT, 40) == 0
+
+
+def test_a_trainer_that_cannot_work_leaves_serving_up_and_is_told(ground: Ground, market_dir: Path) -> None:
+    """What was served goes on; terminal, `status` and the API say what is the matter."""
+    process = ground.start("--source", f"files:{market_dir}", "--no-dashboard")
+    _up(process)
+    assert process.end(signal.SIGINT, 40) == 0
+    ground.environment["HOURCAST_TRAIN_POLL_S"] = "-1"
+    process = ground.start("--source", f"files:{market_dir}", "--no-dashboard")
+    process.wait_until(lambda: "trainer ends again and again" in process.text(), 120, "word of the trainer")
+    reason = "HOURCAST_TRAIN_POLL_S: Input should be greater than 0 (given: '-1')"
+    assert reason in " ".join(process.text().split())
+    assert ground.predict()["version"] >= 1
+
+    def health() -> Any:
+        return httpx.get(f"{ground.api}/health", timeout=10, trust_env=False).json()
+
+    wait_for(lambda: bool(health()["failing"]), 20, "word of it from the API")
+    (failing,) = health()["failing"]
+    assert (failing["part"], failing["reason"]) == ("trainer", reason)
+    assert health()["status"] == "degraded"
+    told = ground.command("status", HOURCAST_STATE_DIR=str(ground.folder / "state"))
+    assert f"the trainer cannot work since {failing['since'][:10]}" in " ".join(told.stdout.split())
+    assert process.end(signal.SIGINT, 40) == 0
+
+
+def test_the_first_start_ends_when_a_part_that_it_waits_for_cannot_work(
+    ground: Ground, market_dir: Path
+) -> None:
+    """Nothing would ever be served: it says why and ends with 1."""
+    ground.environment["HOURCAST_TRAIN_POLL_S"] = "-1"
+    done = ground.run("--source", f"files:{market_dir}", "--no-dashboard")
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == (
+        "hourcast: trainer ends again and again: HOURCAST_TRAIN_POLL_S: Input should be greater than 0 (given: '-1'); "
+        f"its log: {ground.folder / 'state' / 'logs' / 'trainer.log'}"
     )
 
 
@@ -230,12 +328,12 @@ def test_it_runs_on_mysql_and_s3_unchanged(ground: Ground, market_dir: Path, mys
     }  # fmt: skip
     process = ground.start("--source", f"files:{market_dir}", "--no-dashboard")
     _up(process)
-    process.wait_until(lambda: (ground.predict() or {}).get("kind") == "ensemble", 60, "model in production")
+    process.wait_until(lambda: ground.health().get("kind") == "ensemble", 60, "model in production")
     assert not (ground.folder / "state" / "hourcast.db").exists()
     assert not (ground.folder / "state" / "bucket").exists()
     store = open_store(mysql_url)
     assert len(store.read_bars("BTC/USDT")) == 14_616
-    wait_for(lambda: bool(store.forecasts("hourcast")), 30, "recorded forecast")
+    wait_for(lambda: bool(store.fans("hourcast", "BTC/USDT")), 30, "recorded forecast")
     store.close()
     assert process.end(signal.SIGINT, 40) == 0
 
@@ -262,6 +360,6 @@ def test_a_replay_survives_kills_and_all_stays_whole(ground: Ground, market_dir:
     rolls = [kind for kind in kinds if kind in ("roll_started", "rolled")]
     assert rolls[:2] == ["roll_started", "rolled"]
     served = next(e.version for e in store.events("hourcast", limit=5000) if e.kind == "rolled")
-    wait_for(lambda: (ground.predict() or {}).get("version") == served, 30, "served version as in the events")
+    wait_for(lambda: ground.health().get("version") == served, 30, "served version as in the events")
     store.close()
     assert process.end(signal.SIGINT, 40) == 0

@@ -17,7 +17,8 @@ import pytest
 
 from hourcast.contracts import Bars, parse_hour
 from hourcast.store import Store, open_store
-from tests.servers import Process, answers, find_port
+from tests.ports import find_port
+from tests.servers import Process, answers
 
 NOW = parse_hour("2024-06-13T00:00Z")
 # A short training whose gate is wide: these tests are about what happens around it.

@@ -130,6 +130,12 @@ http://{{ include "hourcast.fullname" . }}-mlflow:5000
   valueFrom: {secretKeyRef: {name: {{ index . 1 }}, key: {{ index . 2 }}}}
 {{- end }}
 
+{{/* The same, absent where the secret has no such key: (list NAME secret key) */}}
+{{- define "hourcast.optionalEnv" -}}
+- name: {{ index . 0 }}
+  valueFrom: {secretKeyRef: {name: {{ index . 1 }}, key: {{ index . 2 }}, optional: true}}
+{{- end }}
+
 {{/* Way to the store: (list $ "account") */}}
 {{- define "hourcast.storeEnv" -}}
 {{- $root := index . 0 -}}

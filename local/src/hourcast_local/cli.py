@@ -9,14 +9,16 @@ __all__ = ["up"]
 
 
 @click.command()
-@click.option("--source", default="live", show_default=True, help="live, files:DIR or sample")
+@click.option(
+    "--source", help="live, files:DIR or sample (default: live, or sample where no exchange can be reached)"
+)
 @click.option("--as-of", "as_of", help="freeze the clock at this hour (default for files: the newest bar's)")
 @click.option("--replay", help="play this much history forward, e.g. 8w")
 @click.option("--state-dir", type=click.Path(path_type=Path), help="folder for everything that is kept")
 @click.option("--dashboard/--no-dashboard", default=True, show_default=True)
 @click.option("--exit-when-ready", is_flag=True, help="stop everything once it is ready (for checks)")
 def up(
-    source: str,
+    source: str | None,
     as_of: str | None,
     replay: str | None,
     state_dir: Path | None,

@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 from aiohttp import web
 
-from hourcast.contracts import ALIAS_ANNOTATION, VERSION_ANNOTATION
-from hourcast_local.processes import die_with_parent
+from hourcast.contracts import ALIAS_ANNOTATION, VERSION_ANNOTATION, version_number
+from hourcast.slots import raise_file_limit
+from hourcast_local.processes import die_with_parent, last_line
 from hourcast_local.proxy import Proxy, Upstream
 
 __all__ = ["Commands", "Node", "main"]
@@ -31,6 +33,7 @@ _LOG = logging.getLogger("hourcast.node")
 _QUICK_DEATH_S = 5.0
 _STOP_PATIENCE_S = 8.0
 _STARTS = 3
+_RETRY_S, _LONGEST_RETRY_S = 10.0, 300.0
 _PROBE_EVERY_S, _PROBE_TIMEOUT_S, _PROBES_FAILED = 2.0, 5.0, 3
 
 
@@ -60,8 +63,7 @@ class _Desired:
 
     @property
     def version(self) -> int | None:
-        text = self.template.get(VERSION_ANNOTATION, "")
-        return int(text) if text.isdigit() else None
+        return version_number(self.template.get(VERSION_ANNOTATION))
 
     @property
     def alias(self) -> str | None:
@@ -116,6 +118,8 @@ class Node:
         self._active: _Server | None = None
         self._progress = "idle"
         self._failed: tuple[int, int, str] | None = None
+        self._failed_code: int | None = None
+        self._failures, self._try_again_s = 0, 0.0
         self._retired: list[_Server] = []
         self._jobs: dict[str, _Job] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -176,6 +180,7 @@ class Node:
                     "progress": self._progress,
                     "failed_version": failed[1] if failed else None,
                     "failure": failed[2] if failed else None,
+                    "failed_exit_code": self._failed_code if failed else None,
                     "replicas": [
                         {
                             "pid": s.process.pid,
@@ -250,7 +255,14 @@ class Node:
 
     async def _run_job(self, job: _Job) -> None:
         log = self._folder / "jobs" / f"{job.name}.log"
-        process = await self._start(self._commands.job(job.args), log, {})
+        try:
+            process = await self._start(self._commands.job(job.args), log, {})
+        except OSError as error:
+            # Without an exit code it speaks against nobody, and is tried again.
+            job.state, job.ended_at = "failed", time.monotonic()
+            job.message = f"it could not be started: {error}"
+            _LOG.warning("job %s: %s", job.name, job.message)
+            return
         try:
             code = await process.wait()
         except asyncio.CancelledError:
@@ -258,7 +270,7 @@ class Node:
             raise
         job.exit_code, job.ended_at = code, time.monotonic()
         job.state = "succeeded" if code == 0 else "failed"
-        job.message = "" if code == 0 else _last_line(log)
+        job.message = "" if code == 0 else last_line(log)
         if code:
             _LOG.warning("job %s failed with %d: %s", job.name, code, job.message)
 
@@ -280,9 +292,7 @@ class Node:
             )
 
     async def _start_server(self, version: int, alias: str | None) -> _Server:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
+        port = _free_port()
         log = self._folder / "servers" / f"version-{version}.log"
         extra = {"HOURCAST_MODEL_VERSION": str(version)} | ({"HOURCAST_MODEL_ALIAS": alias} if alias else {})
         process = await self._start(self._commands.serve(version, port), log, extra)
@@ -308,11 +318,14 @@ class Node:
         end = time.monotonic() + self._ready_timeout_s
         while time.monotonic() < end:
             if not server.alive:
-                return f"the server ended with {server.process.returncode}: {_last_line(server.log)}"
-            if await self._ask(server, session, "/readyz"):
+                return f"the server ended with {server.process.returncode}: {last_line(server.log)}"
+            # Between its choice and the server's bind another process may have taken the port, and answer there.
+            if await self._ask(server, session, "/readyz") and _listens(
+                server.process.pid, server.upstream.port
+            ):
                 return None
             await asyncio.sleep(0.05)
-        return f"the server was not ready within {self._ready_timeout_s:g} s: {_last_line(server.log)}"
+        return f"the server was not ready within {self._ready_timeout_s:g} s: {last_line(server.log)}"
 
     @staticmethod
     async def _ask(server: _Server, session: aiohttp.ClientSession, path: str) -> bool:
@@ -337,9 +350,13 @@ class Node:
 
     async def _reconcile_forever(self, session: aiohttp.ClientSession) -> None:
         last = self._desired.last_served
-        if last.get("version", "").isdigit() and int(last["version"]) != self._desired.version:
+        before = version_number(last.get("version"))
+        if before is not None and before != self._desired.version:
             # What served before is known to work: serve it while the other is tried.
-            await self._bring_up(int(last["version"]), last.get("alias"), session, note_failure=False)
+            try:
+                await self._bring_up(before, last.get("alias"), session, note_failure=False)
+            except OSError:
+                _LOG.exception("version %d could not be started at first", before)
         next_probe = 0.0
         while True:
             try:
@@ -371,7 +388,11 @@ class Node:
             return
         if self._failed is not None and self._failed[0] == self._desired.generation:
             self._progress = "idle"
-            return
+            # Who is not to blame gets ready when what was in the way is mended.
+            if time.monotonic() < self._try_again_s:
+                return
+        else:
+            self._failures = 0
         await self._bring_up(wanted, self._desired.alias, session, note_failure=True)
 
     async def _bring_up(
@@ -386,19 +407,28 @@ class Node:
             except asyncio.CancelledError:
                 await self._stop(server.process)
                 raise
-            # A server that was killed says nothing against its version; one that ended by itself does.
-            if (server.process.returncode or 0) >= 0 or attempt == _STARTS:
+            # A server that was killed, or found its port taken, says nothing against its version; another end does.
+            code = server.process.returncode
+            excuse = "was killed" if code is not None and code < 0 else None
+            if wrong is not None and code is not None and not _free(server.upstream.port):
+                excuse = f"found port {server.upstream.port} taken"
+            if excuse is None or attempt == _STARTS:
                 break
-            _LOG.warning("version %d was killed before it was ready and is started again", version)
+            _LOG.warning("version %d %s before it was ready and is started again", version, excuse)
         if wrong is not None:
             _LOG.warning("version %d is not served: %s", version, wrong)
+            code = server.process.returncode
             await self._stop(server.process)
             if note_failure:
-                self._failed = (generation, version, wrong)
+                self._failed, self._failed_code = (generation, version, wrong), code
+                self._try_again_s = time.monotonic() + min(_LONGEST_RETRY_S, _RETRY_S * 2**self._failures)
+                self._failures = min(self._failures + 1, 10)
             self._progress = "idle"
             return
         self._progress = "switching"
         server.ready = True
+        if self._failed is not None and self._failed[:2] == (generation, version):
+            self._failed = None
         old, self._active = self._active, server
         self._proxy.active = server.upstream
         _LOG.info("version %d is served", version)
@@ -456,7 +486,7 @@ class Node:
             runner = web.AppRunner(app, access_log=None, handle_signals=False)
             await runner.setup()
             runners.append(runner)
-            await web.TCPSite(runner, self._host, port).start()
+            await web.TCPSite(runner, self._host, port, backlog=2048).start()
         async with aiohttp.ClientSession(trust_env=False) as session:
             work = loop.create_task(self._reconcile_forever(session))
             ended = loop.create_task(self._ending.wait())
@@ -478,13 +508,35 @@ class Node:
         self._ending.set()
 
 
-def _last_line(log: Path) -> str:
-    """The last line that says something."""
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        # Connections of a server that ended linger, and are in nobody's way.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _listens(pid: int, port: int) -> bool:
+    """Whether a process or one that it started listens at a port; where the system does not say, it does."""
     try:
-        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    except OSError:
-        return "no log was written"
-    return lines[-1].removeprefix("hourcast: ")[:300] if lines else "nothing was logged"
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+        return any(
+            c.laddr.port == port for p in family for c in p.net_connections("tcp") if c.status == "LISTEN"
+        )
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
 
 
 def main() -> None:
@@ -492,6 +544,7 @@ def main() -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     from hourcast_local.settings import LocalSettings
 
+    raise_file_limit()
     settings = LocalSettings.load()
     node = Node(
         settings.state_dir / "node",

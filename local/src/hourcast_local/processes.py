@@ -6,10 +6,11 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import psutil
 
-__all__ = ["MARK", "die_with_parent", "end_all", "leftovers", "wait_until"]
+__all__ = ["MARK", "die_with_parent", "end_all", "last_line", "leftovers", "wait_until"]
 
 MARK = "HOURCAST_UP_STATE"
 _PR_SET_PDEATHSIG = 1
@@ -19,6 +20,20 @@ def die_with_parent() -> None:
     """For a child, between fork and exec: be told to end when the parent dies, also by `kill -9` (Linux)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def last_line(log: Path, since: int = 0) -> str:
+    """The last line that says something, of what was logged after the first `since` bytes."""
+    try:
+        with log.open("rb") as file:
+            # The end is enough, and a log may be long.
+            file.seek(max(since, log.stat().st_size - 65536))
+            lines = [
+                line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()
+            ]
+    except OSError:
+        return "no log was written"
+    return lines[-1].removeprefix("hourcast: ")[:300] if lines else "nothing was logged"
 
 
 def leftovers(state: str) -> list[psutil.Process]:

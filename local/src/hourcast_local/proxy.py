@@ -10,6 +10,8 @@ from collections.abc import Callable
 import aiohttp
 from aiohttp import web
 
+from hourcast.slots import Slots
+
 __all__ = ["Proxy", "Upstream"]
 
 _HOP_BY_HOP = {
@@ -17,6 +19,10 @@ _HOP_BY_HOP = {
     "transfer-encoding", "upgrade", "host", "content-length",
 }  # fmt: skip
 _MAX_BODY = 64 * 2**20
+# As many as a server runs and keeps waiting: the rest is told here, where it costs least.
+_AT_A_TIME = 64
+_PROBES = frozenset({"/livez", "/readyz", "/startedz", "/metrics"})
+_FULL = "the server has as many requests under way as it can answer in time; try again in a second"
 
 
 class Upstream:
@@ -46,6 +52,7 @@ class Proxy:
     def __init__(self, why_none: Callable[[], str], patience_s: float = 8.0) -> None:
         self.active: Upstream | None = None
         self._why_none, self._patience_s = why_none, patience_s
+        self._slots = Slots(_AT_A_TIME)
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
@@ -64,6 +71,18 @@ class Proxy:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Forward one request."""
+        if request.path in _PROBES:
+            return await self._forward(request)
+        if not await self._slots.enter():
+            return web.json_response(
+                {"detail": _FULL, "retry_after_s": 1}, status=503, headers={"Retry-After": "1"}
+            )
+        try:
+            return await self._forward(request)
+        finally:
+            self._slots.leave()
+
+    async def _forward(self, request: web.Request) -> web.StreamResponse:
         assert self._session is not None
         body = await request.content.read() if request.can_read_body else None
         if body is not None and len(body) > _MAX_BODY:

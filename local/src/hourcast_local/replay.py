@@ -46,6 +46,10 @@ class _Driver:
 
     def run(self) -> None:
         """Play from where the clock stands to the end."""
+        with self._client:
+            self._run()
+
+    def _run(self) -> None:
         self._store.upgrade()
         try:
             now = self._store.clock()
@@ -128,8 +132,8 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     settings = LocalSettings.load()
-    store = open_store(settings.resolved_database_url)
-    _Driver(settings, store, parse_hour(sys.argv[1]), parse_hour(sys.argv[2])).run()
+    with open_store(settings.resolved_database_url) as store:
+        _Driver(settings, store, parse_hour(sys.argv[1]), parse_hour(sys.argv[2])).run()
     # The end is a state that stays, not an end of the process: the supervisor would start it again.
     while True:
         time.sleep(3600)

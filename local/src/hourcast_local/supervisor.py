@@ -7,17 +7,19 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 
-from hourcast.errors import HourcastError
-from hourcast_local.processes import die_with_parent, end_all
+from hourcast.failing import Failing
+from hourcast_local.processes import die_with_parent, end_all, last_line
 
 __all__ = ["Component", "Supervisor"]
 
 _QUICK_S = 10.0
-_GIVE_UP_AFTER = 6
+_FAILING_AFTER = 6
+_FAILING_PAUSE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,15 @@ class _Child:
     started_at: float
     quick_deaths: int = 0
     again_at: float | None = None
+    logged_before: int = 0
+    failing: Failing | None = None
 
 
 class Supervisor:
-    """Starts components and keeps them alive, after `pause_s` that doubles. Logs go to `<folder>/<name>.log`."""
+    """Starts components and keeps them alive, after `pause_s` that doubles. Logs go to `<folder>/<name>.log`.
+
+    One that ends again and again is *failing*: it is tried once a minute from then on, and the others go on.
+    """
 
     def __init__(self, folder: Path, say: Callable[[str], None], pause_s: float = 0.25) -> None:
         self._folder, self._say, self._pause_s = folder, say, pause_s
@@ -49,10 +56,18 @@ class Supervisor:
     def start(self, components: Sequence[Component]) -> None:
         """Start each; no order is promised."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._children += [_Child(c, self._spawn(c), time.monotonic()) for c in components]
+        for component in components:
+            before = self._logged(component)
+            self._children.append(
+                _Child(component, self._spawn(component), time.monotonic(), logged_before=before)
+            )
+
+    def _logged(self, component: Component) -> int:
+        log = self.log_of(component.name)
+        return log.stat().st_size if log.exists() else 0
 
     def _spawn(self, component: Component) -> subprocess.Popen[bytes]:
-        with (self._folder / f"{component.name}.log").open("ab") as log:
+        with self.log_of(component.name).open("ab") as log:
             return subprocess.Popen(
                 component.command,
                 stdin=subprocess.DEVNULL,
@@ -67,30 +82,51 @@ class Supervisor:
         """Process id by component."""
         return {c.component.name: c.process.pid for c in self._children if c.process.poll() is None}
 
-    def tend(self) -> None:
-        """Start again what has died, each time a little later.
+    def failing(self) -> tuple[Failing, ...]:
+        """The components that end again and again."""
+        return tuple(c.failing for c in self._children if c.failing is not None)
 
-        Raises:
-            HourcastError: when a component dies again and again; names its log.
-        """
+    def log_of(self, name: str) -> Path:
+        """Where a component logs."""
+        return self._folder / f"{name}.log"
+
+    def tend(self) -> None:
+        """Start again what has died, each time a little later."""
         now = time.monotonic()
         for child in self._children:
             code = child.process.poll()
-            if code is None or self._ending:
+            if self._ending:
                 continue
-            if child.again_at is None:
-                quick = now - child.started_at < _QUICK_S
-                child.quick_deaths = child.quick_deaths + 1 if quick else 0
-                if child.quick_deaths >= _GIVE_UP_AFTER:
-                    log = self._folder / f"{child.component.name}.log"
-                    raise HourcastError(
-                        f"{child.component.name} ends again and again (last with {code}); its log says why: {log}"
-                    )
-                child.again_at = now + min(8.0, self._pause_s * 2**child.quick_deaths)
-                self._say(f"{child.component.name} ended with {code} and is started again")
+            if code is None:
+                if child.failing is not None and now - child.started_at > _QUICK_S:
+                    child.failing, child.quick_deaths = None, 0
+                    self._say(f"{child.component.name} works again")
+            elif child.again_at is None:
+                self._died(child, code, now)
             elif now >= child.again_at:
+                child.logged_before = self._logged(child.component)
                 child.process = self._spawn(child.component)
                 child.started_at, child.again_at = now, None
+
+    def _died(self, child: _Child, code: int, now: float) -> None:
+        name = child.component.name
+        # A process that was killed has not said why.
+        why = last_line(self.log_of(child.component.name), child.logged_before) if code > 0 else ""
+        child.quick_deaths = child.quick_deaths + 1 if now - child.started_at < _QUICK_S else 0
+        if child.quick_deaths < _FAILING_AFTER:
+            child.again_at = now + min(8.0, self._pause_s * 2**child.quick_deaths)
+            self._say(f"{name} ended with {code} and is started again" + (f": {why}" if why else ""))
+            return
+        child.again_at = now + _FAILING_PAUSE_S
+        before = child.failing
+        child.failing = Failing(
+            name, before.since if before else datetime.now(UTC), why or f"it ended with {code}"
+        )
+        if before is None or before.reason != child.failing.reason:
+            self._say(
+                f"{name} ends again and again and is tried once a minute from now on; all else goes on: "
+                f"{child.failing.reason} ({self.log_of(child.component.name)})"
+            )
 
     def end(self, patience_s: float) -> None:
         """End every child and what they started; those that hang are killed."""

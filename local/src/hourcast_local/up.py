@@ -4,24 +4,28 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from hourcast.contracts import parse_hour
 from hourcast.errors import ConfigurationError, HourcastError, RefusedError, UnavailableError
+from hourcast.failing import Failing, write_failing
 from hourcast.settings import RUNNING_ENV
 from hourcast.store import Event, open_store
-from hourcast_local.ports import check_free
+from hourcast_local.ports import Chosen, Port, choose
+from hourcast_local.preflight import Preflight
 from hourcast_local.processes import MARK, end_all, leftovers
 from hourcast_local.replay import span_of
 from hourcast_local.settings import LocalSettings
@@ -35,9 +39,9 @@ _PATIENCE_S = 12.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What was asked for on the command line."""
+    """What was asked for on the command line; without a source it is `live`, or `sample` where nothing can be reached."""
 
-    source: str
+    source: str | None = None
     as_of: str | None = None
     replay: str | None = None
     dashboard: bool = True
@@ -63,50 +67,70 @@ def run(settings: LocalSettings, options: Options, console: Console) -> None:
     """Run everything until told to stop.
 
     Raises:
-        ConfigurationError: when a port is taken or an option is wrong.
+        ConfigurationError: when a port that was asked for is taken, an option is wrong, or a library of the system is missing.
+        HourcastError: when a part without which nothing can be served ends again and again.
         RefusedError: when another run uses the same state folder, or its bars come from elsewhere.
         UnavailableError: when SOURCE=live cannot be reached and there are no bars yet.
     """
     stop = _Stop()
     state = settings.state_dir.resolve()
-    source = _source(options.source)
+    source = _source(options.source or "live")
     span = span_of(options.replay) if options.replay else None
-    if span is not None:
-        if options.as_of:
-            raise ConfigurationError(
-                "--as-of and --replay exclude each other: a replay moves the clock itself"
-            )
-        # A replay has models of its own: those of the present know its future.
-        state = state / "replay"
-    state.mkdir(parents=True, exist_ok=True)
-    with _alone(state):
-        old = leftovers(str(state))
-        if old:
-            console.print(f"ending {len(old)} processes that an earlier run has left")
-            end_all(old, 5.0)
-        _check_ports(settings, options)
-        _same_source(state, source)
-        _probe(settings, state, source, console)
-        clock, replayed = _clock(settings, source, options)
-        environment = _environment(settings, state, source, clock, options)
-        os.environ.update(environment)
-        # Commands in other terminals need the same clock and addresses; they read them here.
-        running = state / RUNNING_ENV
-        running.write_text("".join(f"{name}='{value}'\n" for name, value in environment.items()))
-        supervisor = Supervisor(
-            state / "logs", lambda line: console.print(f"[yellow]{line}[/]", highlight=False)
-        )
-        stop.kill = supervisor
-        try:
-            supervisor.start(_components(settings, state, options, replayed))
-            _until_ready(settings, state, options, supervisor, stop, console, source)
-            if not options.exit_when_ready:
-                _stay(settings, state, supervisor, stop, console, replayed is not None)
-        finally:
-            console.print("stopping")
-            running.unlink(missing_ok=True)
-            supervisor.end(_PATIENCE_S)
-            end_all(leftovers(str(state)), 3.0)
+    if span is not None and options.as_of:
+        raise ConfigurationError("--as-of and --replay exclude each other: a replay moves the clock itself")
+    preflight = Preflight()
+    try:
+        state, source = _reachable(settings, state, source, options, console)
+        state.mkdir(parents=True, exist_ok=True)
+        with _alone(state):
+            old = leftovers(str(state))
+            if old:
+                console.print(f"ending {len(old)} processes that an earlier run has left")
+                end_all(old, 5.0)
+            settings, moved = _ports(settings, options)
+            clock, replayed = _clock(settings, source, options)
+            preflight.check()
+            _same_source(state, source)
+            _run(settings, state, source, clock, replayed, options, moved, stop, console)
+    finally:
+        preflight.end()
+
+
+def _run(
+    settings: LocalSettings,
+    state: Path,
+    source: str,
+    clock: str,
+    replayed: tuple[datetime, datetime] | None,
+    options: Options,
+    moved: Mapping[str, str],
+    stop: _Stop,
+    console: Console,
+) -> None:
+    environment = _environment(settings, state, source, clock, options)
+    os.environ.update(environment)
+    # Packages that a user's shell offers to every Python are not ours.
+    for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP"):
+        os.environ.pop(name, None)
+    # Commands in other terminals need the same clock and addresses; they read them here.
+    running = state / RUNNING_ENV
+    running.write_text("".join(f"{name}='{value}'\n" for name, value in environment.items()))
+    write_failing(state, ())
+    supervisor = Supervisor(
+        state / "logs", lambda line: console.print(f"[yellow]{escape(line)}[/]", highlight=False)
+    )
+    stop.kill = supervisor
+    try:
+        supervisor.start(_components(settings, state, options, replayed))
+        _until_ready(settings, state, options, supervisor, stop, console, source, moved)
+        if not options.exit_when_ready:
+            _stay(settings, state, supervisor, stop, console, replayed is not None)
+    finally:
+        console.print("stopping")
+        running.unlink(missing_ok=True)
+        write_failing(state, ())
+        supervisor.end(_PATIENCE_S)
+        end_all(leftovers(str(state)), 3.0)
 
 
 def _source(text: str) -> str:
@@ -138,16 +162,29 @@ def _alone(state: Path) -> Iterator[None]:
         yield
 
 
-def _check_ports(settings: LocalSettings, options: Options) -> None:
-    ports = {
-        "HOURCAST_VIZ_PORT": ("the dashboard", settings.viz_port),
-        "HOURCAST_API_PORT": ("the API", settings.api_port),
-        "HOURCAST_NODE_PORT": ("the node", settings.node_port),
-        "HOURCAST_MLFLOW_PORT": ("MLflow", settings.mlflow_port),
+def _ports(settings: LocalSettings, options: Options) -> tuple[LocalSettings, dict[str, str]]:
+    """Settings with the ports that are free, and for each that is another than usual why, by field."""
+    parts = {
+        "viz_port": "the dashboard",
+        "api_port": "the API",
+        "node_port": "the node",
+        "mlflow_port": "MLflow",
     }
     if not options.dashboard:
-        del ports["HOURCAST_VIZ_PORT"]
-    check_free(ports)
+        del parts["viz_port"]
+    fields = type(settings).model_fields
+    wanted = []
+    for field, what in parts.items():
+        name = f"HOURCAST_{field.upper()}"
+        # What a run that was killed has left in its state folder nobody has asked for.
+        asked = bool(os.environ.get(name))
+        wanted.append(Port(name, what, getattr(settings, field) if asked else fields[field].default, asked))
+    chosen: dict[str, Chosen] = choose(wanted)
+    numbers = {field: chosen[f"HOURCAST_{field.upper()}"] for field in parts}
+    return (
+        settings.model_copy(update={field: c.number for field, c in numbers.items()}),
+        {field: c.moved for field, c in numbers.items() if c.moved},
+    )
 
 
 def _same_source(state: Path, source: str) -> None:
@@ -164,9 +201,18 @@ def _same_source(state: Path, source: str) -> None:
     file.write_text(json.dumps({"kind": kind}))
 
 
-def _probe(settings: LocalSettings, state: Path, source: str, console: Console) -> None:
+def _reachable(
+    settings: LocalSettings, state: Path, source: str, options: Options, console: Console
+) -> tuple[Path, str]:
+    """The state folder and the source: where no exchange answers, bars of before, or the sample if none was asked for.
+
+    Raises:
+        UnavailableError: when SOURCE=live was asked for, cannot be reached, and there are no bars yet.
+    """
+    # A replay has models of its own: those of the present know its future.
+    folder = state / "replay" if options.replay else state
     if source != "live":
-        return
+        return folder, source
     from hourcast_etl.settings import EtlSettings
     from hourcast_etl.sources import probe
 
@@ -174,10 +220,26 @@ def _probe(settings: LocalSettings, state: Path, source: str, console: Console) 
     try:
         probe(EtlSettings.load(source="live"), settings.target)
     except UnavailableError as error:
-        if not (state / "hourcast.db").exists():
-            (state / "source.json").unlink(missing_ok=True)
+        if (folder / "hourcast.db").exists():
+            console.print(f"[yellow]{escape(str(error))}; what was collected before is shown meanwhile[/]")
+        elif (
+            options.source is not None or settings.database_url is not None or settings.bucket_url is not None
+        ):
+            # A database or bucket of a person's own is no place for bars that nobody asked for.
             raise
-        console.print(f"[yellow]{error}; what was collected before is shown meanwhile[/]")
+        else:
+            sample = state / "sample"
+            console.print(
+                f"[yellow]{escape(str(error))}\nGoing on with SYNTHETIC BARS in {escape(_shown(sample))}. The next `make up` with a "
+                "network starts live; `make up SOURCE=live` starts no other way.[/]"
+            )
+            return (sample / "replay" if options.replay else sample), "sample"
+    return folder, source
+
+
+def _shown(folder: Path) -> str:
+    """A folder as one would type it here."""
+    return str(folder.relative_to(Path.cwd())) if folder.is_relative_to(Path.cwd()) else str(folder)
 
 
 def _clock(
@@ -215,6 +277,10 @@ def _environment(
         "HOURCAST_MLFLOW_URL": address(settings.mlflow_port),
         "HOURCAST_NODE_URL": address(settings.node_port),
         "HOURCAST_API_URL": address(settings.api_port),
+        "HOURCAST_API_PORT": str(settings.api_port),
+        "HOURCAST_NODE_PORT": str(settings.node_port),
+        "HOURCAST_MLFLOW_PORT": str(settings.mlflow_port),
+        "HOURCAST_VIZ_PORT": str(settings.viz_port),
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": "1",
     }
@@ -249,6 +315,7 @@ def _components(
         Component("trainer", [python, "-m", "hourcast.cli", "train", "--watch"]),
         Component("node", [python, "-m", "hourcast_local.node"]),
         Component("controller", [python, "-m", "hourcast.cli", "controller"]),
+        Component("tidy", [python, "-m", "hourcast.cli", "tidy", "--watch"]),
     ]  # fmt: skip
     if options.dashboard:
         out.append(Component("dashboard", [python, "-m", "hourcast_viz", "--port", str(settings.viz_port)]))
@@ -266,6 +333,7 @@ def _until_ready(
     stop: _Stop,
     console: Console,
     source: str,
+    moved: Mapping[str, str],
 ) -> None:
     api, viz = f"http://127.0.0.1:{settings.api_port}", f"http://127.0.0.1:{settings.viz_port}"
     current = LocalSettings.load()
@@ -282,6 +350,7 @@ def _until_ready(
             tasks = {s.key: bars.add_task(s.told, total=durations.of(s), note="") for s in STEPS}
             while len(done) < len(STEPS) and not stop.asked:
                 supervisor.tend()
+                _hopeless(supervisor, done)
                 elapsed = time.monotonic() - began
                 for step in STEPS:
                     if step.key in done:
@@ -302,23 +371,41 @@ def _until_ready(
         if stop.asked:
             return
         durations.save(done)
-        _welcome(settings, options, console, source, time.monotonic() - began)
+        _welcome(settings, state, options, console, source, moved, time.monotonic() - began)
     finally:
         watch.close()
 
 
-def _welcome(settings: LocalSettings, options: Options, console: Console, source: str, took_s: float) -> None:
-    def address(port: int, path: str = "") -> str:
-        return f"http://127.0.0.1:{port}{path}"
+def _hopeless(supervisor: Supervisor, done: Mapping[str, float]) -> None:
+    """Stop when a part is failing whose step is not done: nothing would ever be served."""
+    for failing in supervisor.failing():
+        if any(step.part == failing.part and step.key not in done for step in STEPS):
+            raise HourcastError(
+                f"{failing.part} ends again and again: {failing.reason}; its log: {supervisor.log_of(failing.part)}"
+            )
 
-    lines = []
+
+def _welcome(
+    settings: LocalSettings,
+    state: Path,
+    options: Options,
+    console: Console,
+    source: str,
+    moved: Mapping[str, str],
+    took_s: float,
+) -> None:
+    rows = [("API", "api_port", "/docs"), ("MLflow", "mlflow_port", "")]
     if options.dashboard:
-        lines.append(f"dashboard  {address(settings.viz_port)}")
+        rows.insert(0, ("dashboard", "viz_port", ""))
+    lines = []
+    for name, field, path in rows:
+        why = f"   [yellow]{escape(moved[field])}[/]" if field in moved else ""
+        lines.append(f"{name:<10} http://127.0.0.1:{getattr(settings, field)}{path}{why}")
+    usual = Path(LocalSettings.model_fields["state_dir"].default).resolve()
+    where = "" if state == usual else f"HOURCAST_STATE_DIR={shlex.quote(_shown(state))} "
     lines += [
-        f"API        {address(settings.api_port, '/docs')}",
-        f"MLflow     {address(settings.mlflow_port)}",
         "",
-        "[dim]what is served, and why   .venv/bin/hourcast status · history[/]",
+        f"[dim]what is served, and why   {escape(where)}.venv/bin/hourcast status · history[/]",
         "[dim]stop everything           Ctrl-C[/]",
     ]
     if source == "sample":
@@ -345,9 +432,13 @@ def _stay(
         told = max((e.id or 0 for e in store.events(settings.model_name, limit=1)), default=0)
     replay_log = state / "logs" / "replay.log"
     at = replay_log.stat().st_size if replay_log.exists() else 0
+    failing: tuple[Failing, ...] = ()
     try:
         while not stop.asked:
             supervisor.tend()
+            if failing != (failing := supervisor.failing()):
+                with contextlib.suppress(OSError):
+                    write_failing(state, failing)
             with contextlib.suppress(HourcastError):
                 new = [e for e in store.events(settings.model_name, limit=50) if (e.id or 0) > told]
                 for event in reversed(new):

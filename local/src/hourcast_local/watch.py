@@ -20,20 +20,21 @@ __all__ = ["STEPS", "Durations", "Step", "Watch"]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a start; `usual_s` is a first guess at its duration."""
+    """One step of a start, and the part that does it; `usual_s` is a first guess at its duration."""
 
     key: str
     told: str
     usual_s: float
+    part: str
 
 
 STEPS = (
-    Step("bars", "loading bars", 6),
-    Step("mlflow", "starting MLflow", 8),
-    Step("model", "registering the first model", 8),
-    Step("package", "packaging it", 6),
-    Step("api", "serving it", 4),
-    Step("viz", "starting the dashboard", 8),
+    Step("bars", "loading bars", 6, "etl"),
+    Step("mlflow", "starting MLflow", 8, "mlflow"),
+    Step("model", "registering the first model", 8, "trainer"),
+    Step("package", "packaging it", 6, "controller"),
+    Step("api", "serving it", 4, "node"),
+    Step("viz", "starting the dashboard", 8, "dashboard"),
 )
 
 
@@ -90,11 +91,12 @@ class Watch:
 
     def _bars(self) -> tuple[bool, str]:
         try:
-            fresh = {f.symbol: f for f in self._store.freshness()}
+            symbols = [series.symbol for series in self._settings.series]
+            fresh = {f.symbol: f for f in self._store.freshness(symbols)}
+            count = sum(self._store.bar_counts(symbols).values())
             now = self._clock.now()
         except UnavailableError:
             return False, ""
-        count = sum(f.count for f in fresh.values())
         target = fresh.get(self._settings.target.symbol)
         limit = timedelta(hours=self._settings.target.max_staleness_h)
         done = target is not None and target.last_close is not None and now - target.last_close <= limit

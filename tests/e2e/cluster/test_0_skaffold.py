@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster, run
+from tests.cluster import TAG, Cluster, run
 from tests.servers import program, wait_for
 
 pytestmark = pytest.mark.cluster
@@ -23,7 +23,7 @@ def test_skaffold_installs_the_chart_as_a_laptop_has_it() -> None:
     images = [
         w
         for name in _IMAGES
-        for w in ("--images", f"docker.io/hourcast/{name}=docker.io/hourcast/{name}:dev")
+        for w in ("--images", f"docker.io/hourcast/{name}=docker.io/hourcast/{name}:{TAG}")
     ]
     try:
         run(

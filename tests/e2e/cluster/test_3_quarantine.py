@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from tests.cluster import Cluster
 from tests.load import Load
@@ -105,11 +105,30 @@ def test_undo_takes_the_served_version_back(cluster: Cluster, calm: Load) -> Non
     assert calm.statuses.keys() == {200}
 
 
+def test_undo_wins_over_a_hold_and_needs_no_mlflow(cluster: Cluster, calm: Load) -> None:
+    """Held, and with MLflow away, `undo` still moves to what served before, and the hold stands."""
+    bad = cluster.served()
+    assert bad is not None
+    try:
+        cluster.kubectl("scale", "deployment/hourcast-mlflow", "--replicas=0")
+        cluster.hourcast("hold")
+        assert f"version {bad} is undone" in cluster.hourcast("undo")
+        wait_for(lambda: cluster.served() not in (None, bad), 60, "roll back")
+        assert cluster.status()["deployment"]["hold"] is True
+    finally:
+        cluster.kubectl("scale", "deployment/hourcast-mlflow", "--replicas=1")
+        cluster.kubectl("rollout", "status", "deployment/hourcast-mlflow", "--timeout=180s")
+        cluster.hourcast("release")
+        cluster.hourcast("release", "--version", str(bad))
+    cluster.wait_served(bad, 120)
+    assert calm.statuses.keys() == {200}
+
+
 Tamper = Callable[[bytes], bytes]
 
 
-def _members(body: bytes, change: Callable[[str, bytes], bytes | None]) -> bytes:
-    """The package with some of its files changed, or left out where the change gives None."""
+def _members(body: bytes, change: Callable[[str, bytes], bytes]) -> bytes:
+    """The package with some of its files changed."""
     out = io.BytesIO()
     with tarfile.open(fileobj=io.BytesIO(body)) as old, tarfile.open(fileobj=out, mode="w") as new:
         for member in old.getmembers():
@@ -118,8 +137,6 @@ def _members(body: bytes, change: Callable[[str, bytes], bytes | None]) -> bytes
                 new.addfile(member)
                 continue
             content = change(member.name, file.read())
-            if content is None:
-                continue
             member.size = len(content)
             new.addfile(member, io.BytesIO(content))
     return out.getvalue()
@@ -137,14 +154,39 @@ def _nan(name: str, content: bytes) -> bytes:
     return made
 
 
-def _asleep(name: str, content: bytes) -> bytes | None:
-    if "hourcast_bento/__pycache__/service." in name:
-        return None
-    return (
-        b"import time\ntime.sleep(3600)\n" + content
-        if name.endswith("hourcast_bento/service.py")
-        else content
+def _endless(name: str, content: bytes) -> bytes:
+    """The network behind a loop that does not end: a server loads it, and its golden prediction never comes."""
+    if not name.endswith("network.onnx"):
+        return content
+    model = onnx.load_from_string(content)
+    graph, output = model.graph, model.graph.output[0].name
+    kind = graph.output[0].type.tensor_type.elem_type
+    number = [helper.make_tensor_value_info(n, kind, []) for n in ("before", "after")]
+    going = [helper.make_tensor_value_info(n, TensorProto.BOOL, []) for n in ("going", "goes_on")]
+    turn = helper.make_tensor_value_info("turn", TensorProto.INT64, [])
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["going"], ["goes_on"]), helper.make_node("Neg", ["before"], ["after"])],
+        "body", [turn, going[0], number[0]], [going[1], number[1]],
+    )  # fmt: skip
+    for node in graph.node:
+        for i, made in enumerate(node.output):
+            if made == output:
+                node.output[i] = "in_time"
+    graph.initializer.extend(
+        [
+            helper.make_tensor("turns", TensorProto.INT64, [], [2**62]),
+            helper.make_tensor("true", TensorProto.BOOL, [], [True]),
+            helper.make_tensor("nothing", kind, [], [0.0]),
+        ]
     )
+    graph.node.extend(
+        [
+            helper.make_node("Loop", ["turns", "true", "nothing"], ["at_last"], body=body),
+            helper.make_node("Add", ["in_time", "at_last"], [output]),
+        ]
+    )
+    made: bytes = model.SerializeToString()
+    return made
 
 
 @pytest.mark.parametrize(
@@ -153,7 +195,7 @@ def _asleep(name: str, content: bytes) -> bytes | None:
         ("corrupt package", lambda body: body[: len(body) // 3], True, "cannot be unpacked"),
         ("wrong checksum", lambda body: body[:-1] + bytes([body[-1] ^ 1]), False, "SHA-256"),
         ("NaN output", lambda body: _members(body, _nan), True, "not a number"),
-        ("never ready", lambda body: _members(body, _asleep), True, "does not get ready"),
+        ("never ready", lambda body: _members(body, _endless), True, "does not get ready"),
     ],
     ids=lambda v: v.replace(" ", "-") if isinstance(v, str) and len(v) < 20 else "",
 )
@@ -209,17 +251,18 @@ def test_a_version_whose_model_gives_nan_is_not_even_packaged(
             s3.put_object(Bucket="hourcast-mlflow", Key=network, Body=body)
 
 
-def test_a_version_whose_image_cannot_be_pulled_is_taken_back(
+def test_a_version_whose_image_cannot_be_pulled_blames_nobody(
     cluster: Cluster, good: int, calm: Load
 ) -> None:
-    """A roll that came together with a broken image is undone; what serves stays as it is throughout."""
+    """A roll that came together with a broken image is blocked, with the reason; what serves stays, and a mended image ends it."""
     version = _new(cluster, good)
     images = {
         part: [{"name": c["name"], "image": c["image"]} for c in cluster.get("deployment", "hourcast-serving")["spec"]["template"]["spec"][part]]
-        for part in ("initContainers", "containers")
+        for part in ("containers",)
     }  # fmt: skip
     broken = {part: [c | {"image": "docker.io/hourcast/nothing:none"} for c in listed] for part, listed in images.items()}  # fmt: skip
     annotations = {"hourcast.io/model-version": str(version), "hourcast.io/model-alias": str(version)}
+    before = cluster.annotations()
 
     def patch(spec: dict[str, object], metadata: dict[str, object]) -> None:
         body = {"spec": {"template": {"metadata": metadata, "spec": spec}}}
@@ -227,10 +270,12 @@ def test_a_version_whose_image_cannot_be_pulled_is_taken_back(
 
     try:
         patch(broken, {"annotations": annotations})
-        wait_for(lambda: str(version) in cluster.status()["quarantine"], 120, "quarantine")
-        assert "image" in cluster.status()["quarantine"][str(version)]["reason"]
-        wait_for(lambda: cluster.annotations()[0] == str(good), 60, "annotation of the version that is good")
-        # The served version was proved long ago: that its new pods have no image is not held against it.
-        assert str(good) not in cluster.status()["quarantine"]
+        wait_for(lambda: cluster.status()["blocked"] is not None, 120, "blocked roll")
+        blocked = cluster.status()["blocked"]
+        assert (blocked["version"], blocked["fault"]) == (version, "place")
+        assert "cannot get its image" in blocked["reason"]
+        assert not {str(version), str(good)} & set(cluster.status()["quarantine"])
+        assert cluster.served() == good
     finally:
-        patch(images, {})
+        patch(images, {"annotations": dict(zip(annotations, before, strict=True))})
+    wait_for(lambda: cluster.status()["blocked"] is None, 120, "end of the block")

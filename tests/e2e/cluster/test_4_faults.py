@@ -15,6 +15,7 @@ from hourcast_controller.webhook import (
     sign,
 )
 from tests.cluster import Cluster, note, probe_pod
+from tests.flood import flood
 from tests.load import Load
 from tests.servers import wait_for
 
@@ -196,7 +197,7 @@ def test_a_roll_while_the_bucket_is_away_waits_and_blames_nobody(cluster: Cluste
 
 def test_mysql_killed_loses_no_row(cluster: Cluster, load: Load) -> None:
     """Answers say 503 with the reason for as long as there are no bars to read, and every row is there afterwards."""
-    tables = ("bars", "events", "forecasts", "evaluations")
+    tables = ("bars", "events", "fans", "evaluations")
     before = {t: cluster.count(t) for t in tables}
     cluster.kill("mysql")
     wait_for(lambda: 503 in load.statuses or not cluster.ready("mysql"), 60, "effect")
@@ -383,3 +384,29 @@ def _fingerprint(cluster: Cluster) -> tuple[int, float]:
             "SELECT COUNT(*), COALESCE(SUM(CRC32(CONCAT_WS('|', symbol, open_time, close_time, open, high, low, close, volume))), 0) FROM bars"
         ).one()
     return int(row[0]), float(row[1])
+
+
+def _ready_since(cluster: Cluster) -> dict[str, tuple[str, str, int]]:
+    """Of each serving pod since when it has been ready, whether it is, and how often it was restarted."""
+    out = {}
+    for pod in cluster.pods("serving"):
+        (ready,) = (c for c in pod["status"]["conditions"] if c["type"] == "Ready")
+        restarts = sum(c["restartCount"] for c in pod["status"]["containerStatuses"])
+        out[pod["metadata"]["name"]] = (ready["lastTransitionTime"], ready["status"], restarts)
+    return out
+
+
+def test_more_requests_than_can_be_answered_leave_every_pod_ready(cluster: Cluster) -> None:
+    """An outage made of load: were probes to wait in line with the rest, every pod would go unready at once."""
+    wait_for(lambda: cluster.ready("serving"), 60, "both pods ready")
+    before = _ready_since(cluster)
+    told = flood(f"{cluster.node_port('api')}/predict", 1200, 20)
+    note(f"1,200 requests a second for 20 s: {told}")
+    assert set(told.answers) == {200, 503}, told
+    after = _ready_since(cluster)
+    assert after == before
+    assert len(after) == 2
+    assert {status for _, status, _ in after.values()} == {"True"}
+    with Load(cluster.node_port("api"), clients=2, per_second=10) as calm:
+        wait_for(lambda: len(calm.answers) > 20, 30, "answers")
+    assert calm.failed() == []

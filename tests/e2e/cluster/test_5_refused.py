@@ -29,6 +29,7 @@ _ALLOWED: dict[str, set[str]] = {
     "viz": {"api"},
     "mlflow": {"mysql", "minio", "webhook"},
     "setup": {"mysql", "minio", "mlflow"},
+    "tidy": {"mysql", "minio", "mlflow"},
     "test": {"mlflow", "api", "viz"},
     "mysql": set(),
     "minio": set(),
@@ -81,7 +82,7 @@ def test_a_stranger_reaches_the_two_pages_and_nothing_else(cluster: Cluster) -> 
 
 
 _NOTHING: set[tuple[str, str, str]] = set()
-_RIGHTS: dict[str, set[tuple[str, str, str]]] = dict.fromkeys(("etl", "trainer", "backtest", "packager", "serving", "viz", "setup", "mlflow", "mysql", "minio", "default"), _NOTHING) | {
+_RIGHTS: dict[str, set[tuple[str, str, str]]] = dict.fromkeys(("etl", "trainer", "backtest", "packager", "serving", "viz", "setup", "tidy", "mlflow", "mysql", "minio", "default"), _NOTHING) | {
     "controller": {
         ("deployments", "get", "hourcast-serving"), ("deployments", "patch", "hourcast-serving"),
         ("cronjobs", "get", "hourcast-packager"),
@@ -116,7 +117,7 @@ def test_a_service_account_may_do_exactly_this(cluster: Cluster, account: str) -
     assert found == _RIGHTS[account]
 
 
-@pytest.mark.parametrize("account", ["etl", "trainer", "controller", "serving", "mlflow"])
+@pytest.mark.parametrize("account", ["etl", "trainer", "controller", "serving", "tidy", "mlflow"])
 def test_a_database_account_may_write_what_it_is_the_writer_of(cluster: Cluster, account: str) -> None:
     """Each of SELECT, INSERT, UPDATE, DELETE and DROP on each table is tried: just what the design grants goes."""
     with cluster.database("root") as root, root.connect() as connection:
@@ -154,7 +155,7 @@ def test_a_database_account_may_write_what_it_is_the_writer_of(cluster: Cluster,
 
 def test_no_account_reads_another_database(cluster: Cluster) -> None:
     """MLflow's tables are MLflow's."""
-    for account in ("etl", "trainer", "controller", "serving"):
+    for account in ("etl", "trainer", "controller", "serving", "tidy"):
         with (
             cluster.database(account) as engine,
             engine.connect() as connection,
@@ -169,13 +170,14 @@ def test_no_account_reads_another_database(cluster: Cluster) -> None:
         ("packager", True, True),
         ("controller", False, True),
         ("serving", False, True),
+        ("tidy", False, True),
         ("mlflow", False, False),
     ],
 )
 def test_a_bucket_account_may_do_what_its_part_does(
     cluster: Cluster, account: str, writes: bool, reads: bool
 ) -> None:
-    """Only the packager writes packages, and nobody but MLflow touches artefacts."""
+    """Only the packager writes packages, only the tidying takes them away, and nobody but MLflow touches artefacts."""
     with cluster.forward("minio", 9000) as port:
         s3 = boto3.client(
             "s3", endpoint_url=f"http://127.0.0.1:{port}", region_name="us-east-1",
@@ -196,7 +198,7 @@ def test_a_bucket_account_may_do_what_its_part_does(
         key = "bentos/hourcast/try"
         assert may("get_object", Bucket="hourcast", Key="bentos/hourcast/aliases.json") is reads
         assert may("put_object", Bucket="hourcast", Key=key, Body=b"x") is writes
-        assert may("delete_object", Bucket="hourcast", Key=key) is False
+        assert may("delete_object", Bucket="hourcast", Key=key) is (account == "tidy")
         assert may("put_object", Bucket="hourcast", Key="elsewhere", Body=b"x") is False
         artefacts = account == "mlflow"
         assert may("put_object", Bucket="hourcast-mlflow", Key="try", Body=b"x") is artefacts
@@ -226,7 +228,7 @@ def test_no_secret_is_in_logs_or_config(cluster: Cluster) -> None:
         if not key.endswith(("access-key", "user"))
         for value in [cluster.secret(name, key)]
     }
-    assert len(secrets) == 13
+    assert len(secrets) == 15
     shown = [json.dumps(cluster.get(kind)) for kind in ("pods", "jobs", "cronjobs", "configmaps", "events", "deployments")]  # fmt: skip
     shown += [
         cluster.kubectl("logs", pod["metadata"]["name"], "--all-containers", check=False)

@@ -1,9 +1,8 @@
-"""What a pod runs: fetch, serve from the folder, drain, end."""
+"""What a pod runs: a server that fetches its package, drains and ends."""
 
 import http.client
 import os
 import signal
-import subprocess
 import sys
 import tarfile
 import threading
@@ -14,38 +13,28 @@ from typing import Any
 import httpx
 import pytest
 
+from hourcast.store import open_store
+from hourcast_bento.drain import flag
 from tests.integration.conftest import World, hourcast, run_well
-from tests.servers import Process, answers, find_port, wait_for
+from tests.ports import find_port
+from tests.servers import Process, answers, wait_for
 
 pytestmark = pytest.mark.integration
 
 
 class Pod:
-    """A fetch into a folder of its own, then a server in it, with a temporary folder of its own."""
+    """A server with a temporary folder of its own."""
 
     def __init__(self, world: World, name: str, **more: str) -> None:
-        self.folder = world.folder / name
         self.temporary = world.folder / f"{name}-tmp"
         self.temporary.mkdir()
         self.port = find_port()
         self.environment: Mapping[str, str] = {
             **world.environment, "TMPDIR": str(self.temporary), "HOURCAST_MODEL_VERSION": "3", **more,
         }  # fmt: skip
-        self.told = run_well(self.environment, "fetch", "--into", str(self.folder))
+        words = ["serve", "--port", str(self.port), "--cache", str(self.temporary / "packages")]
         self.process = Process.start(
-            name,
-            [
-                sys.executable,
-                "-m",
-                "hourcast.cli",
-                "serve",
-                "--folder",
-                str(self.folder),
-                "--port",
-                str(self.port),
-            ],
-            world.folder / "logs",
-            self.environment,
+            name, [sys.executable, "-m", "hourcast.cli", *words], world.folder / "logs", self.environment
         )
 
     def url(self, path: str) -> str:
@@ -57,11 +46,9 @@ class Pod:
     def ready(self) -> None:
         self.process.wait_until(lambda: answers(self.url("/readyz")), 60, "ready server")
 
-    def drain(self, seconds: str) -> None:
-        subprocess.run(
-            [sys.executable, "-m", "hourcast_bento.drain", seconds],
-            env=os.environ | dict(self.environment), check=True, timeout=60,
-        )  # fmt: skip
+    def drain(self) -> None:
+        """What the chart's preStop command does."""
+        (self.temporary / flag().name).touch()
 
     def end(self) -> int:
         """SIGTERM; the exit code."""
@@ -119,7 +106,8 @@ def test_a_pod_that_drains_loses_no_request(world: World) -> None:
         )
         # The Service names the other pod from the moment at which the first one is to end.
         target[0] = second.port
-        first.drain("1")
+        first.drain()
+        wait_for(lambda: all(first.port in c.closed for c in clients), 30, "last answer of the first pod")
         assert first.end() == 0
         wait_for(
             lambda: all(c.answered.get(second.port, 0) > 20 for c in clients), 30, "load on the second pod"
@@ -139,8 +127,8 @@ def test_a_server_without_a_model_waits_and_ends_with_0(world: World) -> None:
     """An empty version: the pod lives, is not ready, says why, and leaves at SIGTERM."""
     pod = Pod(world, "pod", HOURCAST_MODEL_VERSION="")
     try:
-        assert pod.told == "no model version was rolled out yet; the server will say so and wait\n"
         pod.process.wait_until(lambda: answers(pod.url("/livez")), 30, "living server")
+        assert pod.get("/startedz").status_code == 200
         answer = pod.get("/readyz")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
         assert pod.get("/predict").json()["detail"] == (
@@ -152,15 +140,18 @@ def test_a_server_without_a_model_waits_and_ends_with_0(world: World) -> None:
 
 
 def test_a_server_writes_nothing_beside_its_temporary_folder(world: World) -> None:
-    """The package's folder is afterwards as it was; /metrics counts all the same."""
+    """The root of a pod may be read-only: bucket and working folder are afterwards as they were; /metrics counts all the same."""
     pod = Pod(world, "pod")
+    bucket = world.folder / "bucket"
     try:
-        before = sorted(pod.folder.rglob("*"))
+        before = {path: path.stat().st_mtime_ns for path in bucket.rglob("*")}
         pod.ready()
         assert pod.get("/predict?horizon=1").json()["version"] == 3
         metrics = pod.get("/metrics").text
         assert 'hourcast_model_info{alias="20240529"' in metrics
-        assert sorted(pod.folder.rglob("*")) == before
+        assert {path: path.stat().st_mtime_ns for path in bucket.rglob("*")} == before
+        # BentoML's client of itself keeps a folder there as well.
+        assert {"packages", f"hourcast-serving-{os.getuid()}"} <= {p.name for p in pod.temporary.iterdir()}
     finally:
         pod.process.end()
 
@@ -207,3 +198,23 @@ def test_the_packager_says_when_mlflow_is_away(world: World) -> None:
     assert done.stderr.strip().splitlines()[-1] == (
         f"hourcast: MLflow at {url} does not answer (ConnectError); check HOURCAST_MLFLOW_URL and that it runs"
     )
+
+
+def test_a_server_waits_for_the_tables_of_its_release(world: World) -> None:
+    """`helm upgrade` starts it before the setup has brought the tables up: the pods that run go on until it has."""
+    url = f"sqlite:///{world.folder / 'earlier.db'}"
+    with open_store(url) as store:
+        store.upgrade("0004")
+        pod = Pod(world, "waits", HOURCAST_DATABASE_URL=url)
+        try:
+            wait_for(lambda: answers(pod.url("/livez")), 30, "live server")
+            reason = (
+                "the store's tables are at revision 0004 and this Hourcast needs 0009; the setup job "
+                "(`hourcast setup database`) brings them up"
+            )
+            wait_for(lambda: reason in pod.get("/startedz").text, 30, "reason")
+            assert pod.get("/readyz").status_code == 503
+            store.upgrade()
+            pod.ready()
+        finally:
+            pod.end()

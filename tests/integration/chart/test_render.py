@@ -60,6 +60,9 @@ def _pods(objects: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         ({"s3__bucket": "one", "s3__artifactsBucket": "one"}, 's3.bucket and s3.artifactsBucket are both "one"; packages and artefacts need buckets of their own'),
         ({"mlflow__enabled": "false"}, "mlflow.enabled is false, so mlflow.url must name the MLflow server to use"),
         ({"etl__source": "files:/data"}, 'etl.source is "files:/data", so etl.filesClaim must name a claim with the files'),
+        ({"etl__hourDeadlineSeconds": "1800"}, "etl.hourDeadlineSeconds is 1800, and a run is ended after etl.deadlineSeconds, 1800; an hour that lacks a bar would never be closed"),
+        ({"etl__hourDeadlineSeconds": "3001", "etl__deadlineSeconds": "3600"}, "at '/etl/hourDeadlineSeconds': maximum: got 3,001, want 3,000"),
+        ({"settings__HOUR_DEADLINE_S": "60"}, "settings.HOUR_DEADLINE_S is set by the chart itself; use the value that is meant for it"),
         ({"clock": "2025-06-26"}, 'clock stands at "2025-06-26" while etl.source is live; a clock that stands is for recorded bars'),
         ({"serving__autoscaling__enabled": "true", "serving__autoscaling__minReplicas": "9"}, "serving.autoscaling.minReplicas is greater than maxReplicas"),
         ({"serving__minAvailable": "2"}, "serving.minAvailable is 2 of 2 pods, so no node could ever be drained; use a smaller one"),
@@ -100,6 +103,23 @@ def test_every_container_is_confined(profile: str | None) -> None:
             assert container["terminationMessagePolicy"] == "FallbackToLogsOnError", where
 
 
+@pytest.mark.parametrize("seconds", [None, "0", "900"])
+def test_the_etl_waits_for_late_bars_as_the_value_says(seconds: str | None) -> None:
+    """`etl.hourDeadlineSeconds` reaches each of its jobs and nobody else; by default it is the setting's own."""
+    from hourcast_etl.settings import EtlSettings
+
+    pods = _pods(_render(**({} if seconds is None else {"etl__hourDeadlineSeconds": seconds})))
+    default = EtlSettings.model_fields["hour_deadline_s"].default
+    for name, spec in pods.items():
+        told = [
+            v["value"]
+            for c in spec["containers"]
+            for v in c.get("env", [])
+            if v["name"] == "HOURCAST_HOUR_DEADLINE_S"
+        ]
+        assert told == ([seconds or f"{default:g}"] if "etl" in name else []), name
+
+
 @pytest.mark.parametrize("profile", [None, *_PROFILES])
 def test_what_serves_has_probes(profile: str | None) -> None:
     """Each Deployment and StatefulSet is started, watched and found ready by probes of its own."""
@@ -107,6 +127,54 @@ def test_what_serves_has_probes(profile: str | None) -> None:
         if name.startswith(("Deployment", "StatefulSet")):
             for container in spec["containers"]:
                 assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container), name
+
+
+def test_a_server_that_hangs_meets_the_deadline_before_its_probe() -> None:
+    """Killed by its probe first, it would look like one that the place has ended, and the version would not be blamed."""
+    for seconds in (180, 30):
+        documents = _render(serving__progressDeadlineSeconds=str(seconds))
+        (container,) = _pods(documents)["Deployment hourcast-serving"]["containers"]
+        probe = container["startupProbe"]
+        assert probe["periodSeconds"] * probe["failureThreshold"] > seconds
+
+
+@pytest.mark.parametrize("enabled", ["true", "false"])
+def test_a_server_fetches_its_package_itself(enabled: str) -> None:
+    """No other container comes before it; it keeps packages where a restart of it finds them, and writes nowhere else."""
+    spec = _pods(_render(serving__cache__enabled=enabled))["Deployment hourcast-serving"]
+    assert "initContainers" not in spec
+    (serving,) = spec["containers"]
+    cache = "/srv/cache" if enabled == "true" else "/tmp/packages"
+    assert serving["args"] == ["serve", "--host", "0.0.0.0", "--port", "8000", "--cache", cache]
+    mounts = {m["name"]: m["mountPath"] for m in serving["volumeMounts"]}
+    assert mounts == {"tmp": "/tmp"} | ({"cache": "/srv/cache"} if enabled == "true" else {})
+    assert [v["name"] for v in spec["volumes"]] == list(mounts)
+
+
+def test_a_server_is_not_ended_while_it_waits_for_its_package() -> None:
+    """It ends by itself, with the reason as its last words, before its probe or the roll's deadline would end it."""
+    from hourcast_bento.settings import ServingSettings
+
+    (serving,) = _pods(_render())["Deployment hourcast-serving"]["containers"]
+    probe = serving["startupProbe"]
+    assert probe["httpGet"]["path"] == "/startedz"
+    patience_s = probe["periodSeconds"] * probe["failureThreshold"]
+    assert patience_s > ServingSettings.model_fields["fetch_wait_s"].default
+    # Longer than it keeps a probe waiting for the moment at which it is ready.
+    assert {serving[f"{kind}Probe"]["timeoutSeconds"] for kind in ("startup", "readiness")} == {5}
+
+
+def test_a_pod_that_is_to_end_drains_first(tmp_path: Path) -> None:
+    """Its command lays down the flag that its server looks for, waits for `serving.drainSeconds`, and ends well."""
+    from hourcast_bento.drain import flag
+
+    spec = _pods(_render(serving__drainSeconds="0"))["Deployment hourcast-serving"]
+    command = spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    assert command == ["sh", "-c", f"touch /tmp/{flag().name} && exec sleep 0"]
+    here = [word.replace("/tmp/", f"{tmp_path}/") for word in command]
+    subprocess.run(here, check=True, timeout=30)
+    assert (tmp_path / flag().name).exists()
+    assert spec["terminationGracePeriodSeconds"] == 40
 
 
 @pytest.mark.parametrize("profile", [None, *_PROFILES])
@@ -159,7 +227,7 @@ def test_cronjobs_forbid_overlap_and_end() -> None:
                 spec
             )
             assert spec["jobTemplate"]["spec"]["activeDeadlineSeconds"] > 0
-    assert seen == 4
+    assert seen == 5
 
 
 def test_production_survives_the_loss_of_a_node() -> None:
@@ -255,3 +323,22 @@ def test_images_are_named_in_full() -> None:
             assert re.match(r"^(docker|quay)\.io/\w+/[\w-]+:[\w.-]+$", container["image"]), name
     for service in _OURS:
         assert f"here/{service}:v7" in str(_render(**{f"images__{service}__repository": f"here/{service}", f"images__{service}__tag": "v7"}))  # fmt: skip
+
+
+@pytest.mark.parametrize("values", ["values", "values-kind", "values-ci"])
+def test_helm_3_and_4_render_the_same(values: str) -> None:
+    """Both are in use; secrets are drawn anew at each call, and all else is equal to the byte."""
+    words = ["template", "hourcast", str(_CHART), "-n", "hourcast", "-f", str(_CHART / f"{values}.yaml")]
+
+    def rendered(name: str) -> str:
+        helm = program(name, package=name)
+        done = subprocess.run([helm, *words], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        # Helm 3 and 4 differ in the order of documents and in the blank lines between them.
+        documents = sorted(
+            d.strip() for d in f"\n{done.stdout}".split("\n---\n") if "\nkind: Secret\n" not in d
+        )
+        # A hash of a drawn secret makes pods start anew when it changes.
+        return re.sub(r"(checksum/\S+: )\S+", r"\1…", "\n---\n".join(documents))
+
+    assert rendered("helm") == rendered("helm3")

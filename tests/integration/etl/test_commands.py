@@ -9,7 +9,8 @@ import sqlalchemy as sa
 
 from hourcast.store import open_store
 from tests.integration.conftest import hourcast, run_well
-from tests.servers import Process, find_port, wait_for
+from tests.ports import find_port
+from tests.servers import Process, wait_for
 
 pytestmark = pytest.mark.integration
 

@@ -52,7 +52,7 @@ def test_a_load_that_is_killed_again_and_again_ends_whole(
         goal = seen + rng.randrange(150, 2500)
 
         def stored() -> int:
-            return sum(f.count for f in reader.freshness())
+            return sum(reader.bar_counts([f.symbol for f in reader.freshness()]).values())
 
         wait_for(lambda goal=goal: stored() >= goal, 60, "progress of the load")  # type: ignore[misc]
         process.send_signal(signal.SIGKILL)

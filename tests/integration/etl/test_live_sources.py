@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import yfinance  # noqa: F401  # its import puts a filter of warnings before ours, which pytest takes back here
 
-from hourcast.clock import FrozenClock
+from hourcast.clock import FrozenClock, StoreClock
 from hourcast.contracts import HOUR_S, Bars
-from hourcast.store import Store
+from hourcast.store import SeriesState, Store
 from hourcast_etl.engine import Engine
 from hourcast_etl.settings import EtlSettings
 from tests.market_server import MarketServer
@@ -96,10 +96,12 @@ def test_one_fault_amid_paging_loses_and_doubles_nothing(
 
 @pytest.mark.parametrize("fault", ["429", "500", "html", "truncated", "shuffled", "drop"])
 def test_one_fault_of_yahoo_loses_and_doubles_nothing(store: Store, market: MarketServer, fault: str) -> None:
-    """Yahoo's faults are tried again as well."""
-    market.faults["chart"].append(fault)
+    """Yahoo's faults are tried again as well, and not answered from what yfinance keeps."""
+    # Of one bad status it asks again by itself.
+    market.faults["chart"].extend([fault] * 2)
     report = _engine(store, market).run(("QQQ",))
     assert report.complete, report.reason
+    assert not market.faults["chart"]
     _same(store.read_bars("QQQ"), _recorded(market, "QQQ"))
 
 
@@ -197,3 +199,103 @@ def test_a_broken_tick_is_quarantined_and_leaves_when_it_is_put_right(
     assert _engine(store, market).run(("BTC/USDT",)).series[0].inserted == 1
     assert store.quarantined("BTC/USDT") == []
     _same(store.read_bars("BTC/USDT"), _recorded(market, "BTC/USDT"))
+
+
+def test_a_bar_that_comes_late_closes_its_hour_late(store: Store, market: MarketServer) -> None:
+    """An hour that lacks gold's bar stays open and says until when; the bar of a minute later closes it, not the next hour."""
+    gold, hour = market.bars["GC=F"], datetime(2025, 6, 26, 10, tzinfo=UTC)
+    market.bars["GC=F"] = gold.take(gold.close_time < int(hour.timestamp()))
+    store.set_clock(hour + timedelta(seconds=2))
+    settings = EtlSettings.load(
+        exchanges=("binance",), exchange_url=market.url, yahoo_url=market.url, etl_days=60, etl_backoff_s=0.01
+    )
+    engine = Engine(settings, store, StoreClock(store.clock))
+    report = engine.run()
+    assert report.complete, report.reason
+    assert (report.closed, report.lacking) == ((), ("GC=F",))
+    assert report.deadline == hour + timedelta(seconds=300)
+    store.set_clock(hour + timedelta(seconds=62))
+    market.bars["GC=F"] = gold
+    (closed,) = engine.run(report.lacking).closed
+    assert (closed.hour, closed.closed_at) == (hour, hour + timedelta(seconds=62))
+    assert {s.state for s in closed.series.values()} == {"there", "shut"}
+    assert closed.series["GC=F"].newest == hour
+
+
+def test_a_bar_that_does_not_come_is_given_up(store: Store, market: MarketServer) -> None:
+    """At the deadline the hour is closed without gold, and says what was known of it."""
+    gold, hour = market.bars["GC=F"], datetime(2025, 6, 26, 10, tzinfo=UTC)
+    market.bars["GC=F"] = gold.take(gold.close_time < int(hour.timestamp()))
+    store.set_clock(hour + timedelta(seconds=300))
+    settings = EtlSettings.load(
+        exchanges=("binance",), exchange_url=market.url, yahoo_url=market.url, etl_days=60, etl_backoff_s=0.01
+    )
+    report = Engine(settings, store, StoreClock(store.clock)).run()
+    (closed,) = report.closed
+    assert (report.lacking, closed.given_up) == ((), ("GC=F",))
+    assert closed.series["GC=F"] == SeriesState("given_up", hour - timedelta(hours=1))
+
+
+def _newest_alone(market: MarketServer, hours: int = 720) -> None:
+    """Let the market end at the present, and the next klines be the newest alone, as Kraken gives them."""
+    bars = market.bars["BTC/USDT"]
+    market.bars["BTC/USDT"] = bars.take(bars.open_time < int(_NOW.timestamp()))
+    market.faults["klines"].append(f"newest:{hours}")
+
+
+def test_a_first_load_without_its_head_is_partial_and_says_so(store: Store, market: MarketServer) -> None:
+    """Of sixty days an exchange gives thirty: no complete load, whatever it calls itself; the next hour asks again."""
+    _newest_alone(market)
+    engine = _engine(store, market, exchanges=("binance",))
+    report = engine.run(("BTC/USDT",))
+    reason = (
+        "BTC/USDT lacks 721 hours before 2025-05-27 11:00 UTC, which no source gave; "
+        "bars from 2025-04-27 on are asked for (HOURCAST_ETL_DAYS=60)"
+    )
+    assert (report.complete, report.failed, report.reason) == (False, False, reason)
+    (run,) = store.ingest_runs()
+    assert (run.status, run.reason) == ("partial", reason)
+    later = _engine(store, market, exchanges=("binance",)).run(("BTC/USDT",))
+    assert later.complete, later.reason
+    _same(store.read_bars("BTC/USDT"), _recorded(market, "BTC/USDT"))
+
+
+def test_a_head_that_one_exchange_lacks_is_asked_of_the_next(store: Store, market: MarketServer) -> None:
+    """The second exchange has it, so the load is whole."""
+    _newest_alone(market)
+    report = _engine(store, market).run(("BTC/USDT",))
+    assert report.complete, report.reason
+    _same(store.read_bars("BTC/USDT"), _recorded(market, "BTC/USDT"))
+
+
+def test_a_head_that_no_source_has_is_asked_for_once_an_hour(store: Store, market: MarketServer) -> None:
+    """A watch looks more often, and goes on saying that the load is partial."""
+    bars = market.bars["BTC/USDT"]
+    market.bars["BTC/USDT"] = bars.take(bars.open_time >= int((_NOW - timedelta(days=30)).timestamp()))
+    engine = _engine(store, market)
+    assert not engine.run(("BTC/USDT",)).complete
+    assert not engine.run(("BTC/USDT",)).complete
+    market.asked.clear()
+    assert not engine.run(("BTC/USDT",)).complete
+    assert len([path for path, _ in market.asked if "klines" in path]) == 1
+
+
+def test_a_series_that_no_model_looks_at_leaves_a_run_complete(store: Store, market: MarketServer) -> None:
+    """Gold and ^VIX get nothing, as their own rows say; QQQ is looked at, and without it a run is partial."""
+    market.faults["chart"].extend(["451"] * 40)
+    report = _engine(store, market).run(("BTC/USDT", "^VIX", "GC=F"))
+    assert (report.complete, report.reason) == (True, "")
+    assert {s.symbol: s.status for s in report.series} == {"BTC/USDT": "complete", "^VIX": "partial", "GC=F": "partial"}  # fmt: skip
+    assert {r.symbol: r.status for r in store.ingest_runs()}["^VIX"] == "partial"
+    assert not _engine(store, market).run(("QQQ",)).complete
+
+
+def test_a_series_that_no_model_looks_at_fails_no_run(
+    store: Store, market: MarketServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its client raises, the others get their bars; of a series that is looked at the error is not hidden."""
+    monkeypatch.setattr("hourcast_etl.sources.yahoo.attempt", lambda *_args, **_more: {"Open": 1})
+    report = _engine(store, market).run(("^VIX", "BTC/USDT"))
+    assert (report.complete, [s.status for s in report.series]) == (True, ["complete", "partial"])
+    with pytest.raises(AttributeError):
+        _engine(store, market).run(("QQQ",))

@@ -22,7 +22,8 @@ import sqlalchemy as sa
 
 from hourcast_mlflow.migration import newest_revision
 from tests.integration.conftest import hourcast, run_well
-from tests.servers import S3, Process, answers, find_port, wait_for
+from tests.ports import find_port
+from tests.servers import S3, Process, answers, wait_for
 
 pytestmark = pytest.mark.integration
 _KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="

@@ -10,12 +10,13 @@ from botocore.exceptions import ClientError
 
 from hourcast.bucket import open_bucket
 from tests.integration.conftest import hourcast, run_well
-from tests.servers import S3, find_port
+from tests.ports import find_port
+from tests.servers import S3
 
 pytestmark = pytest.mark.integration
 
 _names = (f"hc-{n}" for n in itertools.count(1))
-_SERVICES = ("packager", "controller", "serving", "mlflow")
+_SERVICES = ("packager", "controller", "serving", "tidy", "mlflow")
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,13 @@ def test_buckets_accounts_and_rights_are_made_once(unmade: Buckets) -> None:
         and unmade.may(service, action, bucket, key)
     }
     look = {
-        (s, "list", place) for s in ("packager", "controller", "serving") for place in ("package", "other")
+        (s, "list", place)
+        for s in ("packager", "controller", "serving", "tidy")
+        for place in ("package", "other")
     }
     assert found == look | {
         ("packager", "put", "package"), ("packager", "get", "package"), ("controller", "get", "package"), ("serving", "get", "package"),
+        ("tidy", "get", "package"), ("tidy", "delete", "package"),
         *(("mlflow", action, "artefact") for action in ("put", "get", "list", "delete")),
     }  # fmt: skip
 
@@ -113,6 +117,17 @@ def test_services_come_in_as_they_do_in_a_cluster(unmade: Buckets, monkeypatch: 
         assert bucket.get("bentos/m/1.json") == b"{}"
         assert bucket.get("bentos/m/2.json") is None
         assert bucket.keys("bentos/m/") == ["bentos/m/1.json"]
+
+
+def test_secrets_of_release_0_1_0_know_no_account_that_tidies(unmade: Buckets) -> None:
+    """Everything else is made as before."""
+    del (given := dict(unmade.environment))["HOURCAST_S3_SECRET_TIDY"]
+    out = run_well(given, "setup", "bucket").splitlines()
+    accounts = ", ".join(f"{unmade.name}-{service}" for service in _SERVICES if service != "tidy")
+    assert out[-2] == f"accounts with their policies: {accounts}"
+    assert unmade.may("packager", "put", unmade.name, "bentos/m/1.bento")
+    with pytest.raises(ClientError, match="InvalidAccessKeyId"):
+        unmade.may("tidy", "list", unmade.name, "bentos/m/1.bento")
 
 
 def test_a_changed_secret_takes_hold(unmade: Buckets) -> None:

@@ -2,23 +2,25 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
 
 from hourcast.contracts import Bars
+from hourcast.decisions import Decision
 from hourcast.errors import UnavailableError
 from hourcast.store import (
     ACCOUNTS,
     PRIVILEGES,
+    RETENTION,
     RIGHTS,
     TABLES,
     BacktestRows,
     Evaluation,
     Event,
-    ForecastRow,
+    Fan,
     Quarantined,
     Store,
     open_store,
@@ -26,7 +28,7 @@ from hourcast.store import (
 )
 from hourcast.store._schema import metadata
 from tests.integration.conftest import hourcast, run_well
-from tests.servers import find_port
+from tests.ports import find_port
 
 pytestmark = pytest.mark.integration
 
@@ -100,13 +102,24 @@ def test_a_setup_says_what_it_made_and_again_does_nothing(unmade: Made) -> None:
     assert first[:3] == [
         f"database {p}: made",
         f"database {p}_mlflow: made",
-        f"database {p}: tables brought from revision none to 0004",
+        f"database {p}: tables brought from revision none to 0009",
     ]
-    assert first[3:8] == [f"account {p}_{a}: made" for a in (*ACCOUNTS, "mlflow")]
+    assert first[3:9] == [f"account {p}_{a}: made" for a in (*ACCOUNTS, "mlflow")]
     second = run_well(unmade.environment, "setup", "database").splitlines()
-    assert second == first[8:]
+    assert second == first[9:]
     host = f"{unmade.admin.host}:{unmade.admin.port}"
-    assert second == [f"MySQL at {host} is set up: database {p} with 4 accounts, {p}_mlflow with one"]
+    assert second == [f"MySQL at {host} is set up: database {p} with 5 accounts, {p}_mlflow with one"]
+
+
+def test_secrets_of_release_0_1_0_know_no_account_that_tidies(unmade: Made) -> None:
+    """The others are made as before, and what is missing is told."""
+    del (given := dict(unmade.environment))["HOURCAST_MYSQL_PASSWORD_TIDY"]
+    out = run_well(given, "setup", "database").splitlines()
+    assert out[-1] == (
+        "HOURCAST_MYSQL_PASSWORD_TIDY is not set, so there is no account that tidies, and `hourcast tidy` cannot come in"
+    )
+    assert out[-2].endswith(f"database {unmade.prefix} with 4 accounts, {unmade.prefix}_mlflow with one")
+    assert f"account {unmade.prefix}_tidy: made" not in out
 
 
 def test_no_password_is_told(unmade: Made) -> None:
@@ -209,12 +222,16 @@ def _backtest() -> BacktestRows:
     )
 
 
+def _decision() -> Decision:
+    return Decision(_NOW, "controller", "rolled", "m", 1, None, "why", _NOW)
+
+
 def _event() -> Event:
     return Event(_NOW, "controller", "rolled", "m", 1, None, "why", _NOW)
 
 
-def _forecast() -> ForecastRow:
-    return ForecastRow("m", 1, "T", _NOW, 1, _NOW, _NOW, None, 1.0, (0.5,), (1.0,))
+def _fan() -> Fan:
+    return Fan("m", "served", "T", _NOW, 1, None, _NOW, _NOW, 1.0, (0.5,), (1,), ((1.0,),))
 
 
 def _etl(store: Store) -> None:
@@ -226,7 +243,7 @@ def _etl(store: Store) -> None:
         store.update_ingest(run, status="complete", ended_at=_NOW)
     assert store.leave_quarantine("T", [_NOW]) == 1
     assert len(store.ingest_runs()) == 2
-    assert [f.count for f in store.freshness()] == [2]
+    assert [*store.bar_counts([f.symbol for f in store.freshness()]).values()] == [2]
 
 
 def _trainer(store: Store) -> None:
@@ -242,23 +259,37 @@ def _trainer(store: Store) -> None:
 
 
 def _controller(store: Store) -> None:
-    store.add_event(_event())
-    assert len(store.events("m", kind="rolled", limit=5)) == 1
+    store.decide(_decision())
+    store.decide(_decision(), seen=store.standing("m").id)
+    assert len(store.decisions("m", kind="rolled")) == 2
+    assert len(store.events("m", kind="rolled", limit=5)) == 2
 
 
 def _serving(store: Store) -> None:
     store.read_bars("T", last=1)
     store.freshness()
     for _ in range(2):
-        store.save_forecasts([_forecast()])
-    assert len(store.forecasts("m")) == 1
+        store.issue([_fan()])
+    assert store.fans("m", "T") == [_fan()]
     store.evaluations("m", "gate")
     store.backtest_rows("m")
     store.events("m")
+    store.decisions("m")
+    assert store.standing("m").id == 0
+
+
+def _tidy(store: Store) -> None:
+    for table, rule in RETENTION.items():
+        if rule.keeping is not None:
+            assert store.forget(table, _NOW, dry_run=True) == store.forget(table, _NOW) == 0
+    assert store.forget_backtest("m", 1) == 0
+    assert store.standing("m").id == 0
+    store.add_event(replace(_event(), kind="tidied"))
 
 
 @pytest.mark.parametrize(
-    ("account", "work"), [("etl", _etl), ("trainer", _trainer), ("controller", _controller), ("serving", _serving)]
+    ("account", "work"),
+    [("etl", _etl), ("trainer", _trainer), ("controller", _controller), ("serving", _serving), ("tidy", _tidy)],
 )  # fmt: skip
 def test_each_account_can_do_the_work_of_its_service(
     made: Made, account: str, work: Callable[[Store], None]
@@ -293,7 +324,7 @@ def test_an_upgrade_needs_no_more_than_reading_when_the_tables_are_newest(made: 
     with pytest.raises(UnavailableError) as caught:
         store.upgrade()
     assert str(caught.value).startswith(
-        "the store's tables are at revision 0002 and this Hourcast needs 0004; the setup job (`hourcast setup database`) "
+        "the store's tables are at revision 0002 and this Hourcast needs 0009; the setup job (`hourcast setup database`) "
         f"brings them up, because the account '{made.prefix}_etl' has no right to CREATE"
     )
     store.close()
@@ -336,7 +367,8 @@ def test_rights_that_are_too_many_are_taken_and_missing_ones_given(made: Made) -
     out = run_well(made.environment, "setup", "database").splitlines()
     assert out[:2] == [f"account {p}_{a}: rights set to those of its service" for a in ("serving", "mlflow")]
     assert len(out) == 3
-    _serving(open_store(made.url("serving")))
+    with open_store(made.url("serving")) as store:
+        _serving(store)
     held = {str(row[0]) for row in made.execute(f"SHOW GRANTS FOR {user}")}
     assert len(held) == 1 + len(RIGHTS["serving"])
     assert not any(

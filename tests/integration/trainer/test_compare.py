@@ -13,7 +13,7 @@ import pytest
 
 from hourcast.contracts import Bars
 from hourcast.store import open_store
-from hourcast_trainer.walk.rows import read_parquet
+from hourcast_trainer.lab.walk.rows import read_parquet
 from tests.integration.conftest import NOW, environment_of, hourcast, load_bars, run_well
 from tests.servers import wait_for
 

@@ -17,7 +17,8 @@ from hourcast.store import BacktestRows, open_store
 from hourcast_trainer.registry import Registry
 from hourcast_trainer.settings import TrainerSettings
 from tests.integration.conftest import NOW, environment_of, hourcast, load_bars, run_well
-from tests.servers import Process, find_port, wait_for
+from tests.ports import find_port
+from tests.servers import Process, wait_for
 
 pytestmark = pytest.mark.integration
 _models = (f"shards-{n}" for n in itertools.count(1))

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,12 @@ import httpx
 import numpy as np
 import pytest
 
-from hourcast.contracts import Bars, parse_hour
+from hourcast.conformal import Outcomes, advance
+from hourcast.contracts import Bars, from_epoch, parse_hour
 from hourcast.forecaster import load
-from hourcast.store import open_store
+from hourcast.store import Hour, SeriesState, open_store
+from hourcast_trainer.registry import Registry
+from hourcast_trainer.settings import TrainerSettings
 from tests.integration.conftest import NOW, World, environment_of, hourcast, load_bars
 
 pytestmark = pytest.mark.integration
@@ -115,6 +120,13 @@ def test_the_gates_figures_are_in_the_store(trained: World) -> None:
     )
     assert made.window_start == parse_hour("2024-05-30")
     assert made.window_end == parse_hour("2024-06-13")
+    key = "pinball 1 h / naive"
+    assert [by[version, "naive"].figures["tests"][key]["look"] for version in (2, 3)] == [1, 2]
+    assert (
+        made.figures["tests"][key]["pooled_days"]
+        > made.figures["tests"][key]["days"]
+        == len(made.figures["days"][key])
+    )
 
 
 def test_nothing_due_is_no_failure(trained: World) -> None:
@@ -266,3 +278,113 @@ def test_a_forecaster_from_the_registry_is_the_one_that_was_packaged(trained: Wo
     bars = store.read_many(list(packaged.spec.symbols), known_at=NOW)
     assert packaged.predict(bars).quantiles.shape == (1, 24, 19)
     store.close()
+
+
+def test_the_table_of_features_has_the_mark_that_forecasts_carry(world: World, tmp_path: Path) -> None:
+    """What `hourcast features` writes of an hour is what serving forecast from, also after its bars were revised."""
+    from pyarrow import parquet
+
+    hours = {"--as-of": "2024-06-13", "--from": "2024-06-12T23:00", "--to": "2024-06-13T01:00"}
+    words = [word for pair in hours.items() for word in pair]
+    file = tmp_path / "features.parquet"
+    with world.store() as store:
+        newest = {s: from_epoch(store.read_bars(s, last=1).close_time[-1]) for s in ("BTC/USDT", "QQQ")}
+        states = {
+            s: SeriesState("there" if s == "BTC/USDT" else "shut", close) for s, close in newest.items()
+        }
+        assert store.close_hour(Hour("trained", NOW, NOW, NOW, states))
+        with world.serve(3, HOURCAST_MODEL_ALIAS="20240529") as server:
+            issued = server.get("/predict").json()
+        last = store.read_bars("BTC/USDT", last=1)
+        revised = replace(last, high=last.high * 1.5, volume=last.volume + 1)
+        assert store.upsert_bars(revised, "files", NOW + timedelta(hours=1)).revised == 1
+    assert world.run("features", *words, "--out", str(file)) == (
+        f"{file}: 2 hours of version 3 (alias 20240529) as of 2024-06-13 00:00 UTC, 2 usable, "
+        "1 of them as recorded, the others reconstructed\n"
+    )
+    table = parquet.read_table(file)
+    assert table.column("fingerprint").to_pylist()[1] == issued["fingerprint"]
+    assert table.column("last_close").to_pylist()[1] == issued["forecasts"][0]["last_close"]
+    about = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+    assert (about["model"], about["version"], about["alias"]) == ("trained", "3", "20240529")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("--alias", "20200101"), 6, "hourcast: there is no alias '20200101'; the newest are 20240529, 20240522"),
+        (("--to", "2024-06-01"), 2, "--from 2024-06-12 00:00 must lie before --to 2024-06-01 00:00"),
+    ],
+)  # fmt: skip
+def test_a_table_of_features_that_cannot_be_says_why(
+    trained: World, tmp_path: Path, words: tuple[str, ...], code: int, message: str
+) -> None:
+    """An alias that is not there, or a span the wrong way round; no file is written."""
+    file = tmp_path / "features.parquet"
+    span = ("--from", "2024-06-12", "--to", "2024-06-13", "--out", str(file))
+    done = hourcast(trained.environment, "features", *span, *words)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert not file.exists()
+
+
+def test_a_model_may_have_more_versions_than_a_page(
+    tmp_path: Path, mlflow_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All are read, page by page, or a training would be due again and again; one whose tags make no sense stops nobody."""
+    name = f"many-{next(_names)}"
+    monkeypatch.setattr("hourcast_trainer.registry._PAGE", 2)
+    settings = TrainerSettings.load(
+        mlflow_url=mlflow_server,
+        model_name=name,
+        state_dir=tmp_path,
+        database_url=f"sqlite:///{tmp_path / 'x.db'}",
+    )
+    registry = Registry(settings)
+    registry.ready()
+    for number in range(5):
+        told = {"stage": "production", "trained_through": "soon" if number == 3 else f"2025-06-0{number + 1}"}
+        body = {
+            "name": name,
+            "source": f"s3://nowhere/{number}",
+            "tags": [{"key": k, "value": v} for k, v in told.items()],
+        }
+        made = httpx.post(
+            f"{mlflow_server}/api/2.0/mlflow/model-versions/create", json=body, timeout=30, trust_env=False
+        )
+        assert made.status_code == 200, made.text
+    assert [(v.version, v.stage) for v in registry.versions()] == [
+        (1, "production"), (2, "production"), (3, "production"), (4, "unknown"), (5, "production"),
+    ]  # fmt: skip
+    experiment = _api(mlflow_server, "experiments/get-by-name", experiment_name=name)["experiment"][
+        "experiment_id"
+    ]
+    for _ in range(3):
+        httpx.post(
+            f"{mlflow_server}/api/2.0/mlflow/runs/create",
+            json={"experiment_id": experiment},
+            timeout=30,
+            trust_env=False,
+        ).raise_for_status()
+    assert registry.clear_interrupted() == 3
+
+
+def test_calibration_goes_on_over_weeks_of_the_floor(fresh: World) -> None:
+    """The naive floor has none of its own; the model after it takes on what the one before it had learned."""
+    fresh.run("train", "--as-of", "2024-06-06")
+    url, name = fresh.environment["HOURCAST_MLFLOW_URL"], fresh.environment["HOURCAST_MODEL_NAME"]
+    assert _versions(fresh)[1]["kind"] == "naive"
+    httpx.post(
+        f"{url}/api/2.0/mlflow/registered-models/alias",
+        json={"name": name, "alias": "20240525", "version": "1"}, timeout=30, trust_env=False,
+    ).raise_for_status()  # fmt: skip
+    fresh.run("train", "--as-of", "2024-06-13")
+    registry = Registry(
+        TrainerSettings.load(
+            mlflow_url=url, model_name=name, database_url=fresh.environment["HOURCAST_DATABASE_URL"]
+        )
+    )
+    before, after = (load(registry.forecaster_of(version)).spec.conformal for version in (2, 3))
+    assert before is not None
+    assert after is not None
+    assert after == advance(before, Outcomes.none(len(before.levels)), after.as_of)

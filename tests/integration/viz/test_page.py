@@ -2,16 +2,20 @@
 
 import sys
 from collections.abc import Iterator
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from hourcast.contracts import Bars
-from hourcast.store import Store
+from hourcast.decisions import Decision
+from hourcast.failing import Failing, write_failing
+from hourcast.store import Hour, SeriesState, Store
 from tests.integration.conftest import NOW, World
-from tests.servers import Process, answers, find_port
+from tests.ports import find_port
+from tests.servers import Process, answers, visit
 
 pytestmark = pytest.mark.integration
 _SLOW_MS = 30_000
@@ -54,7 +58,13 @@ def _bar(store: Store, market_bars: dict[str, Bars], hours: int) -> None:
     store.set_clock(now)
 
 
-def _open(browser: Browser, url: str, width: int = 1440, scheme: str = "light") -> tuple[Page, list[str]]:
+_CHART = ".js-plotly-plot .cartesianlayer"
+
+
+def _open(
+    browser: Browser, url: str, width: int = 1440, scheme: str = "light", wanted: str = _CHART
+) -> tuple[Page, list[str]]:
+    """The page once `wanted` is on it, and what went wrong on it since it was opened."""
     height = 1000 if width > 600 else 844
     page = browser.new_page(
         viewport={"width": width, "height": height},
@@ -62,7 +72,8 @@ def _open(browser: Browser, url: str, width: int = 1440, scheme: str = "light") 
     )
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.goto(url)
+    page.on("request", lambda asked: problems.clear() if asked.is_navigation_request() else None)
+    visit(page, url, page.locator(wanted).first)
     return page, problems
 
 
@@ -150,7 +161,7 @@ def test_a_dead_api_is_a_sentence_and_a_living_one_is_back_by_itself(
 ) -> None:
     """No API: a sentence, no trace. API: the page fills. API gone again: what was seen stays, with the sentence."""
     url, api = dashboard
-    page, _ = _open(browser, url)
+    page, _ = _open(browser, url, wanted="[role=status]")
     sentence = page.get_by_role("status").filter(has_text=f"The API at {api} does not answer. Is it running?")
     expect(sentence).to_be_visible(timeout=_SLOW_MS)
     expect(page.get_by_text("The page tries again every 1 s.")).to_be_visible()
@@ -209,4 +220,77 @@ def test_a_stale_store_is_told_on_the_page(
         expect(page.get_by_test_id("headline")).to_have_count(0)
         page.close()
     finally:
+        server.end()
+
+
+_BLOCKED = (
+    "version 4 is not served, and the place is at fault: container serving ended with 5: bucket 'hourcast-with-a-long-name' does not "
+    "answer for 'bentos/trained/4.json': Could not connect to the endpoint URL: "
+    '"http://minio.hourcast.svc.cluster.local:9000/hourcast-with-a-long-name/bentos/trained/4.json"; '
+    "check HOURCAST_BUCKET_URL, HOURCAST_S3_ENDPOINT_URL and the AWS_* credentials"
+)
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_stands_in_the_way_is_told_on_the_page(
+    world: World, dashboard: tuple[str, str], browser: Browser, width: int, scheme: str
+) -> None:
+    """A blocked version, and an hour that was closed without a series: each a sentence that fits, beside the forecast that goes on."""
+    url, api = dashboard
+    there, late = SeriesState("there", NOW), SeriesState("given_up", NOW - timedelta(hours=1))
+    series = {"BTC/USDT": there, "QQQ": late, "^VIX": there, "GC=F": late}
+    blocked = Decision(NOW, "controller", "blocked", "trained", 4, None, _BLOCKED, NOW, {"fault": "place", "of": "rollout"})  # fmt: skip
+    with world.store() as store:
+        store.close_hour(Hour("trained", NOW, NOW, NOW, series))
+        store.decide(blocked)
+    server = _serve(world, api)
+    try:
+        page, problems = _open(browser, url, width, scheme)
+        expect(page.get_by_test_id("headline")).to_contain_text("BTC/USDT", timeout=_SLOW_MS)
+        expect(page.get_by_role("status")).to_have_text(
+            [
+                "The hour 2024-06-13 00:00 UTC was closed without a bar of QQQ and GC=F, which had not come by the deadline. "
+                "The forecast uses what was known of it.",
+                f"V{_BLOCKED[1:]}. What is served goes on.",
+            ]
+        )
+        assert (
+            page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+        )
+        for told in page.get_by_role("status").all():
+            assert told.evaluate("e => e.scrollWidth - e.clientWidth") <= 0
+        with world.store() as store:
+            store.decide(replace(blocked, kind="unblocked", reason="it is served", evidence={}))
+        expect(page.get_by_role("status")).to_have_count(1, timeout=_SLOW_MS)
+        assert problems == []
+        page.close()
+    finally:
+        server.end()
+
+
+def test_a_part_that_cannot_work_is_told_on_the_page(
+    world: World, dashboard: tuple[str, str], browser: Browser
+) -> None:
+    """What `hourcast up` has said of the trainer stands above the chart, beside the forecast that goes on."""
+    url, api = dashboard
+    server = _serve(world, api)
+    folder = Path(world.environment["HOURCAST_STATE_DIR"])
+    try:
+        since = datetime(2024, 6, 12, 20, 5, tzinfo=UTC)
+        write_failing(
+            folder, [Failing("trainer", since, "OSError: libgomp.so.1: cannot open shared object file")]
+        )
+        page, _ = _open(browser, url)
+        warning = page.get_by_role("status").filter(
+            has_text="The trainer cannot work since 2024-06-12 20:05 UTC; what is served goes on. "
+            "OSError: libgomp.so.1: cannot open shared object file"
+        )
+        expect(warning).to_be_visible(timeout=_SLOW_MS)
+        expect(page.get_by_test_id("headline")).to_be_visible()
+        write_failing(folder, [])
+        expect(warning).to_have_count(0, timeout=_SLOW_MS)
+        page.close()
+    finally:
+        write_failing(folder, [])
         server.end()

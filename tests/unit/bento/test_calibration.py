@@ -20,6 +20,7 @@ from hourcast_bento.live import LiveRows
 from hourcast_bento.package import PackageInfo
 from hourcast_bento.serving import Serving
 from hourcast_bento.settings import ServingSettings
+from tests.fans import fans_of
 
 _TRAINED = datetime(2024, 6, 10, tzinfo=UTC)
 _NOW = datetime(2024, 6, 13, tzinfo=UTC)
@@ -106,8 +107,15 @@ def _live(hours: range, width: float, version: int = 7) -> list[ForecastRow]:
     return rows
 
 
+def _present(serving: Serving) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """What this server says of all horizons from the newest bar, whatever was issued."""
+    last = serving.clock.now() + timedelta(hours=24)
+    (quantiles,) = serving.over(None, last, last + timedelta(hours=1), HORIZONS).forecasts.quantiles
+    return quantiles
+
+
 def _width(serving: Serving) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    quantiles = serving.present(None, None).forecasts.quantiles[0]
+    quantiles = _present(serving)
     width: np.ndarray[tuple[int], np.dtype[np.float64]] = quantiles[:, -1] - quantiles[:, 0]
     return width
 
@@ -116,7 +124,7 @@ def test_before_the_first_close_a_model_is_served_as_it_came(serve: Callable[...
     """Without live forecasts the present one is the model's own, with the state of its training."""
     serving = serve()
     own = serving.forecaster.predict({"BTC/USDT": _bars()}, np.array([to_epoch(_NOW)]))
-    np.testing.assert_array_equal(serving.present(None, None).forecasts.quantiles, own.quantiles)
+    np.testing.assert_array_equal(_present(serving), own.quantiles[0])
     made = serving.calibration()
     assert made is not None
     assert (made.outcomes, made.state.as_of) == (0, _TRAINED)
@@ -129,7 +137,7 @@ def test_widths_answer_to_the_closes_that_came(
 ) -> None:
     """After days of forecasts that were too narrow what is served is wider; after too wide ones it is narrower."""
     before = _width(serve())
-    store.save_forecasts(_live(range(-70, 0), width))
+    store.issue(fans_of(_live(range(-70, 0), width)))
     serving = serve()
     assert ((_width(serving) > before) == grows).all()
     made = serving.calibration()
@@ -141,10 +149,10 @@ def test_widths_answer_to_the_closes_that_came(
 
 def test_a_range_knows_at_each_hour_what_was_known_then(serve: Callable[..., Serving], store: Store) -> None:
     """Later live forecasts move no earlier hour by a bit; the newest hour of a range is the present forecast."""
-    store.save_forecasts(_live(range(-70, -30), 0.3))
+    store.issue(fans_of(_live(range(-70, -30), 0.3)))
     span = (_NOW - timedelta(hours=60), _NOW + timedelta(hours=25))
     first = serve().over(None, *span, (1, 24)).forecasts
-    store.save_forecasts(_live(range(-30, 0), 0.1))
+    store.issue(fans_of(_live(range(-30, 0), 0.1)))
     serving = serve()
     made = serving.over(None, *span, (1, 24)).forecasts
     np.testing.assert_array_equal(made.origin, first.origin)
@@ -162,19 +170,19 @@ def test_a_restart_goes_on_as_if_nothing_had_been(serve: Callable[..., Serving],
     serving = serve()
     for hour in range(-40, 1):
         if hour < 0:
-            store.save_forecasts(_live(range(hour, hour + 1), 0.4))
+            store.issue(fans_of(_live(range(hour, hour + 1), 0.4)))
         now = _NOW + timedelta(hours=hour)
         store.set_clock(now)
-        kept = serving.present(None, None)
-    np.testing.assert_array_equal(kept.forecasts.quantiles, serve().present(None, None).forecasts.quantiles)
+        kept = _present(serving)
+    np.testing.assert_array_equal(kept, _present(serve()))
 
 
 def test_what_is_recorded_is_what_is_served(serve: Callable[..., Serving], store: Store) -> None:
     """The recorder writes the calibrated forecast, also for the hours that it catches up on."""
-    store.save_forecasts(_live(range(-60, 0), 0.3))
+    store.issue(fans_of(_live(range(-60, -2), 0.3)))
     serving = serve()
     serving._record(_NOW, _NOW, _NOW - timedelta(hours=3))
-    recorded = store.forecasts("m", version=1)
+    recorded = [r for r in store.forecasts("m", "BTC/USDT") if r.version == 1]
     assert len(recorded) == 3 * 24
     now = {r.horizon: r.quantiles for r in recorded if r.origin == _NOW}
     served = serving.present(None, None).forecasts
@@ -188,7 +196,7 @@ def test_what_is_recorded_is_what_is_served(serve: Callable[..., Serving], store
 def test_a_callers_bars_are_forecast_without_memory(serve: Callable[..., Serving], store: Store) -> None:
     """From own bars the model's own state is used, whatever was recorded: the same question has one answer."""
     before = serve().over_bars({"BTC/USDT": _bars()}, None).forecasts.quantiles
-    store.save_forecasts(_live(range(-70, 0), 0.3))
+    store.issue(fans_of(_live(range(-70, 0), 0.3)))
     serving = serve()
     serving.present(None, None)
     np.testing.assert_array_equal(serving.over_bars({"BTC/USDT": _bars()}, None).forecasts.quantiles, before)
@@ -196,28 +204,26 @@ def test_a_callers_bars_are_forecast_without_memory(serve: Callable[..., Serving
 
 def test_without_the_table_the_last_state_is_kept(serve: Callable[..., Serving], store: Store) -> None:
     """Forecasts that cannot be read are no reason to forget: the width stays, and calibration is still told."""
-    store.save_forecasts(_live(range(-70, 0), 0.3))
+    store.issue(fans_of(_live(range(-70, 0), 0.3)))
     serving = serve()
     width, told = _width(serving), serving.calibration()
     with store.engine.begin() as connection:
-        connection.exec_driver_sql("DROP TABLE forecasts")
-    serving._present.clear()
+        connection.exec_driver_sql("DROP TABLE fans")
     store.upsert_bars(_bars(_NOW + timedelta(hours=1)), "files", _NOW)
     store.set_clock(_NOW + timedelta(hours=1))
     np.testing.assert_allclose(_width(serving), width, rtol=0.02)
     assert serving.calibration() == told
-    serving._present.clear()
     assert (_width(serving) > _width(serve())).all()
 
 
 def test_a_naive_floor_is_not_calibrated(serve: Callable[..., Serving], store: Store) -> None:
     """It is the reference that others are measured against, and stays what it is."""
-    store.save_forecasts(_live(range(-70, 0), 0.3))
+    store.issue(fans_of(_live(range(-70, 0), 0.3)))
     floor = {"kind": "naive", "base": None, "features": None, "conformal": None}
     serving = serve(Forecaster(ForecasterSpec(**_forecaster().spec.model_dump() | floor)))
     assert serving.calibration() is None
     own = serving.forecaster.predict({"BTC/USDT": _bars()}, np.array([to_epoch(_NOW)]))
-    np.testing.assert_array_equal(serving.present(None, None).forecasts.quantiles, own.quantiles)
+    np.testing.assert_array_equal(_present(serving), own.quantiles[0])
 
 
 @settings(max_examples=20, deadline=None)
@@ -245,9 +251,12 @@ def test_live_windows_hold_what_was_promised_before_the_hour(
     serve: Callable[..., Serving], store: Store
 ) -> None:
     """Too narrow forecasts show as low coverage and negative skill; forecasts made afterwards do not count."""
-    store.save_forecasts(_live(range(-70, 0), 0.3))
-    late = [replace(row, made_at=row.target_time, version=2) for row in _live(range(-200, -71), 1.0)]
-    store.save_forecasts(late)
+    store.issue(fans_of(_live(range(-70, 0), 0.3)))
+    late = [
+        replace(row, made_at=row.origin + timedelta(hours=24), version=2)
+        for row in _live(range(-200, -71), 1.0)
+    ]
+    store.issue(fans_of(late))
     windows = {(w.days, w.horizon): w for w in serve().windows()}
     assert list(windows) == [(d, h) for d in (7, 30) for h in (1, 6, 12, 24, None)]
     hour = windows[7, 1]

@@ -1,32 +1,29 @@
-"""`hourcast fetch`: from the folder, the cache or the bucket, checked, whole or not at all."""
+"""The model of a version: from the cache or the bucket, checked, or nothing of it."""
 
 import hashlib
 import io
-import json
-import logging
 import os
 import tarfile
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from hourcast.bucket import FolderBucket, manifest_key, package_key
 from hourcast.contracts import Golden, PackageManifest
 from hourcast.errors import DataError, UnavailableError
-from hourcast_bento.cli import fetch as fetch_command
-from hourcast_bento.fetching import Fetched, fetch_into, holds_version
+from hourcast_bento.fetching import Fetched, fetch_model
 
 
 def _package(version: int, text: str = "model") -> tuple[bytes, bytes]:
     """Bytes of a package and of its manifest."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
-        content = f"{text} {version}".encode()
-        member = tarfile.TarInfo("src/model/spec.json")
-        member.size = len(content)
-        archive.addfile(member, io.BytesIO(content))
+        for name in ("src/hourcast/__init__.py", "src/model/spec.json"):
+            content = f"{text} {version}".encode()
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
     body, moment = out.getvalue(), datetime(2025, 1, 1, tzinfo=UTC)
     manifest = PackageManifest(
         model="m", version=version, run_id="r", alias="20250101", kind="naive", size_bytes=len(body),
@@ -74,25 +71,16 @@ def bucket(tmp_path: Path) -> FolderBucket:
     return made
 
 
-def test_a_package_comes_from_the_bucket_then_from_the_folder(tmp_path: Path, bucket: FolderBucket) -> None:
-    """The first fetch asks the bucket; the second finds all in the folder and asks nobody."""
+def test_the_model_alone_is_taken_out_of_a_package(tmp_path: Path, bucket: FolderBucket) -> None:
+    """Sources that a package brings along stay in it; what was fetched says where its model lies."""
     folder = tmp_path / "f"
-    assert fetch_into(folder, "m", 3, bucket).source == "bucket"
+    fetched = fetch_model(folder, "m", 3, bucket)
+    sha256 = hashlib.sha256(_package(3)[0]).hexdigest()
+    assert fetched == Fetched("m", 3, sha256, "bucket", folder / "src/model")
+    assert [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()] == [
+        "src/model/spec.json"
+    ]
     assert _model(folder) == "model 3"
-    assert holds_version(folder)
-    assert fetch_into(folder, "m", 3, _Away(bucket)).source == "folder"
-
-
-def test_another_version_replaces_what_lies_there(tmp_path: Path, bucket: FolderBucket) -> None:
-    """What an older version left is gone, a half-finished one too."""
-    folder = tmp_path / "f"
-    fetch_into(folder, "m", 3, bucket)
-    (folder / "src/model/left").write_text("x")
-    (folder / "fetched.json").unlink()
-    fetch_into(folder, "m", 4, bucket)
-    assert _model(folder) == "model 4"
-    assert sorted(p.name for p in folder.rglob("*") if p.is_file()) == ["fetched.json", "spec.json"]
-    assert json.loads((folder / "fetched.json").read_text())["version"] == 4
 
 
 def test_a_cached_package_does_while_the_bucket_is_away(
@@ -100,8 +88,8 @@ def test_a_cached_package_does_while_the_bucket_is_away(
 ) -> None:
     """A pod that starts again on a node that had the version needs no bucket, and says so."""
     cache = tmp_path / "cache"
-    fetch_into(tmp_path / "f", "m", 3, bucket, cache=cache)
-    fetched = fetch_into(tmp_path / "g", "m", 3, _Away(bucket), cache=cache)
+    fetch_model(tmp_path / "f", "m", 3, bucket, cache=cache)
+    fetched = fetch_model(tmp_path / "g", "m", 3, _Away(bucket), cache=cache)
     assert (fetched.source, _model(tmp_path / "g")) == ("cache", "model 3")
     assert caplog.messages == [
         "the package of m version 3 is taken from the cache: bucket 'b' does not answer"
@@ -113,12 +101,12 @@ def test_a_corrupt_cache_entry_is_removed_and_fetched_again(
 ) -> None:
     """A flipped byte in the cache costs a fetch and nothing else."""
     cache = tmp_path / "cache"
-    fetch_into(tmp_path / "f", "m", 3, bucket, cache=cache)
+    fetch_model(tmp_path / "f", "m", 3, bucket, cache=cache)
     kept = cache / package_key("m", 3)
     kept.write_bytes(kept.read_bytes()[:-1] + b"x")
-    assert fetch_into(tmp_path / "g", "m", 3, bucket, cache=cache).source == "bucket"
+    assert fetch_model(tmp_path / "g", "m", 3, bucket, cache=cache).source == "bucket"
     assert caplog.messages[0].startswith("removed from the cache: the package of m version 3 is corrupt: ")
-    assert fetch_into(tmp_path / "h", "m", 3, bucket, cache=cache).source == "cache"
+    assert fetch_model(tmp_path / "h", "m", 3, bucket, cache=cache).source == "cache"
 
 
 def test_a_version_that_was_packaged_anew_is_not_taken_from_the_cache(
@@ -126,9 +114,9 @@ def test_a_version_that_was_packaged_anew_is_not_taken_from_the_cache(
 ) -> None:
     """The bucket's manifest says which package is meant."""
     cache = tmp_path / "cache"
-    fetch_into(tmp_path / "f", "m", 3, bucket, cache=cache)
+    fetch_model(tmp_path / "f", "m", 3, bucket, cache=cache)
     _fill(bucket, 3, "better")
-    assert fetch_into(tmp_path / "g", "m", 3, bucket, cache=cache).source == "bucket"
+    assert fetch_model(tmp_path / "g", "m", 3, bucket, cache=cache).source == "bucket"
     assert _model(tmp_path / "g") == "better 3"
     assert caplog.messages == ["m version 3 was packaged anew; its cached package is not used"]
 
@@ -137,13 +125,13 @@ def test_the_cache_keeps_the_last_used(tmp_path: Path, bucket: FolderBucket) -> 
     """With room for two, the one that was used longest ago goes, and forgotten parts of a write with it."""
     cache = tmp_path / "cache"
     for age, version in enumerate((1, 2)):
-        fetch_into(tmp_path / f"f{version}", "m", version, bucket, cache=cache, keep=2)
+        fetch_model(tmp_path / f"f{version}", "m", version, bucket, cache=cache, keep=2)
         os.utime(cache / manifest_key("m", version), (age, age))
-    fetch_into(tmp_path / "again", "m", 1, bucket, cache=cache, keep=2)
+    fetch_model(tmp_path / "again", "m", 1, bucket, cache=cache, keep=2)
     forgotten = cache / "bentos/m/.incoming-x"
     forgotten.write_bytes(b"half")
     os.utime(forgotten, (0, 0))
-    fetch_into(tmp_path / "f3", "m", 3, bucket, cache=cache, keep=2)
+    fetch_model(tmp_path / "f3", "m", 3, bucket, cache=cache, keep=2)
     assert sorted(p.name for p in cache.rglob("*") if p.is_file()) == [
         "1.bento",
         "1.json",
@@ -158,7 +146,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     """A full or broken volume is told, and the pod starts all the same."""
     cache = tmp_path / "cache"
     cache.write_text("no folder")
-    assert fetch_into(tmp_path / "f", "m", 3, bucket, cache=cache).source == "bucket"
+    assert fetch_model(tmp_path / "f", "m", 3, bucket, cache=cache).source == "bucket"
     assert [m.split(":")[0] for m in caplog.messages] == [
         f"the cache {cache} cannot be read", f"the cache {cache} cannot be written",
     ]  # fmt: skip
@@ -169,9 +157,13 @@ def test_a_bucket_that_is_away_is_waited_for_and_told_once(
 ) -> None:
     """The pauses grow to five seconds; one line says what is waited for and that nobody is hurt."""
     pauses: list[float] = []
-    fetched = fetch_into(tmp_path / "f", "m", 3, _Away(bucket, 6), wait_s=100, sleep=pauses.append)
-    assert fetched == Fetched("m", 3, fetched.sha256, "bucket")
+    told: list[str] = []
+    fetched = fetch_model(
+        tmp_path / "f", "m", 3, _Away(bucket, 6), wait_s=100, tell=told.append, sleep=pauses.append
+    )
+    assert fetched.source == "bucket"
     assert pauses == [0.5, 1, 2, 4, 5, 5]
+    assert told == ["bucket 'b' does not answer"]
     assert caplog.messages == ["waiting, while the pods that run go on serving: bucket 'b' does not answer"]
 
 
@@ -179,7 +171,7 @@ def test_the_wait_ends(tmp_path: Path, bucket: FolderBucket) -> None:
     """After its time the fetch ends with what it waited for."""
     pauses: list[float] = []
     with pytest.raises(UnavailableError, match=r"^bucket 'b' does not answer$"):
-        fetch_into(tmp_path / "f", "m", 3, _Away(bucket), wait_s=2, sleep=pauses.append)
+        fetch_model(tmp_path / "f", "m", 3, _Away(bucket), wait_s=2, sleep=pauses.append)
     assert sum(pauses) == 2
 
 
@@ -187,36 +179,6 @@ def test_a_corrupt_package_is_refused_at_once(tmp_path: Path, bucket: FolderBuck
     """Another sum than the manifest's is no reason to wait, and nothing of it reaches folder or cache."""
     bucket.put(package_key("m", 3), b"corrupt")
     with pytest.raises(DataError, match=r"^the package of m version 3 is corrupt: its SHA-256 is "):
-        fetch_into(tmp_path / "f", "m", 3, bucket, cache=tmp_path / "cache", wait_s=100)
-    assert not holds_version(tmp_path / "f")
+        fetch_model(tmp_path / "f", "m", 3, bucket, cache=tmp_path / "cache", wait_s=100)
+    assert not (tmp_path / "f").exists()
     assert not list((tmp_path / "cache").rglob("3.*"))
-
-
-def test_before_the_first_roll_the_folder_stays_empty(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An empty version is no error: a note is left, and the server waits."""
-    monkeypatch.setenv("HOURCAST_MODEL_VERSION", "")
-    folder = tmp_path / "f"
-    (folder / "src/model").mkdir(parents=True)
-    done = CliRunner().invoke(fetch_command, ["--into", str(folder)])
-    assert (done.exit_code, done.output) == (
-        0, "no model version was rolled out yet; the server will say so and wait\n",
-    )  # fmt: skip
-    assert [p.name for p in folder.iterdir()] == ["no-model.txt"]
-    assert not holds_version(folder)
-
-
-def test_the_command_says_what_it_fetched_and_from_where(
-    tmp_path: Path, bucket: FolderBucket, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One line with version, sum, source and seconds."""
-    for name, value in {
-        "MODEL_VERSION": "3", "MODEL_NAME": "m", "BUCKET_URL": (tmp_path / "bucket").as_uri(),
-    }.items():  # fmt: skip
-        monkeypatch.setenv(f"HOURCAST_{name}", value)
-    level = logging.getLogger().level
-    done = CliRunner().invoke(fetch_command, ["--into", str(tmp_path / "f"), "--cache", str(tmp_path / "c")])
-    logging.getLogger().setLevel(level)
-    sum12 = hashlib.sha256(_package(3)[0]).hexdigest()[:12]
-    assert done.output.startswith(f"m version 3 (sha256 {sum12}) is there, from the bucket, after 0.")

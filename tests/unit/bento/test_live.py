@@ -15,6 +15,7 @@ from hourcast.errors import UnavailableError
 from hourcast.forecaster import HORIZONS, LEVELS, naive_quantiles
 from hourcast.store import ForecastRow, Store, open_store
 from hourcast_bento.live import LiveRecord, LiveRows
+from tests.fans import fans_of
 
 _START = datetime(2024, 6, 1, tzinfo=UTC)
 _HOURS = 60
@@ -57,17 +58,17 @@ class _Asked(Store):
     def forecasts(
         self,
         model: str,
+        symbol: str,
         *,
         start: datetime | None = None,
         end: datetime | None = None,
-        version: int | None = None,
         horizon: int | None = None,
     ) -> list[ForecastRow]:
         """As ever."""
         assert start is not None
         assert end is not None
         self.hours.append((end - start).total_seconds() / 3600)
-        return super().forecasts(model, start=start, end=end, version=version, horizon=horizon)
+        return super().forecasts(model, symbol, start=start, end=end, horizon=horizon)
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def record(tmp_path: Path) -> Iterator[LiveRecord]:
     store.hours = []
     store.upgrade()
     store.upsert_bars(_bars(), "files", _START)
-    store.save_forecasts(_recorded())
+    store.issue(fans_of(_recorded()))
     yield LiveRecord(store, "m", "BTC/USDT", LEVELS)
     store.close()
 
@@ -180,7 +181,7 @@ def test_without_the_database_the_last_rows_stay(record: LiveRecord) -> None:
     """What was read is kept; what is new cannot be had, and that is said."""
     rows = record.rows(_START, _START + timedelta(hours=30))
     with record.store.engine.begin() as connection:
-        connection.exec_driver_sql("DROP TABLE forecasts")
+        connection.exec_driver_sql("DROP TABLE fans")
     with pytest.raises(UnavailableError):
         record.rows(_START, _START + timedelta(hours=31))
     _same(rows, record.seen(_START))

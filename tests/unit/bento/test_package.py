@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import resource
 import tarfile
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -43,7 +44,7 @@ def test_a_version_without_a_manifest_is_not_packaged_yet(tmp_path: Path) -> Non
     bucket.put(package_key("m", 3), b"half")
     with pytest.raises(UnavailableError) as caught:
         fetch(bucket, "m", 3)
-    assert str(caught.value) == "m version 3 is not packaged yet; run `hourcast package 3`"
+    assert str(caught.value) == "m version 3 has no package; run `hourcast package 3`"
 
 
 def test_another_sum_than_the_manifests_is_corrupt(tmp_path: Path) -> None:
@@ -106,8 +107,51 @@ def test_a_model_folder_without_its_parts_says_which(tmp_path: Path) -> None:
     assert str(caught.value) == "package.json is missing from the package"
 
 
+def test_a_manifest_of_a_later_release_blames_the_release_that_is_too_old(tmp_path: Path) -> None:
+    """Nothing is wrong with the package, so it ends as a wrong setting does and not as bad data."""
+    bucket = FolderBucket(tmp_path)
+    bucket.put(manifest_key("m", 3), _manifest(b"").replace(b'"schema_version":1', b'"schema_version":2'))
+    with pytest.raises(ConfigurationError) as caught:
+        read_manifest(bucket, "m", 3)
+    assert str(caught.value) == (
+        "the manifest of m version 3 has schema 2, and this Hourcast (0.1.0) reads schema 1; upgrade Hourcast"
+    )
+
+
+def test_a_package_of_a_later_release_blames_the_release_that_is_too_old(tmp_path: Path) -> None:
+    """The same of the package itself, whatever else is in it; one without a schema is of release 0.1.0."""
+    (tmp_path / "package.json").write_text('{"schema_version": 2, "streams": []}')
+    with pytest.raises(ConfigurationError) as caught:
+        load_model(tmp_path)
+    assert str(caught.value) == (
+        "package.json has schema 2, and this Hourcast (0.1.0) reads schema 1; upgrade Hourcast"
+    )
+    (tmp_path / "package.json").write_text("[]")
+    with pytest.raises(DataError, match=r"^package\.json is not valid$"):
+        load_model(tmp_path)
+
+
 def test_a_key_cannot_leave_the_bucket(tmp_path: Path) -> None:
     """Keys with `..` are refused."""
     with pytest.raises(ConfigurationError) as caught:
         FolderBucket(tmp_path / "b").get("../secret")
     assert str(caught.value) == "key '../secret' leaves the bucket; use a relative key without `..`"
+
+
+def test_a_disk_without_room_says_nothing_against_a_package(tmp_path: Path) -> None:
+    """What cannot be written is the place's fault: exit code 5, and the package is not called corrupt."""
+    body, content = io.BytesIO(), bytes(4096)
+    with tarfile.open(fileobj=body, mode="w") as archive:
+        member = tarfile.TarInfo("model/weights")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    try:
+        with pytest.raises(UnavailableError) as caught:
+            unpack(body.getvalue(), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(caught.value) == (
+        f"the package cannot be unpacked into {tmp_path}: File too large; make room there"
+    )

@@ -1,6 +1,6 @@
 """How a champion's moves are told from what is seen of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hourcast.store import Event
-from hourcast_controller.champion import MOVED, Move, evidence_in_words, moves, noted_champion
+from hourcast.decisions import Decision, DecisionKind, Standing
+from hourcast_controller.champion import MOVED, Move, evidence_in_words, moves
 
 _START = datetime(2026, 1, 5, tzinfo=UTC)
 
@@ -24,8 +24,16 @@ def _proof(challenger: int, champion: int | None, week: int = 0) -> dict[str, An
     }
 
 
-def _event(version: int | None, evidence: Mapping[str, Any], kind: str = MOVED) -> Event:
-    return Event(_START, "controller", kind, "m", version, "champion", "why", _START, evidence)
+def _event(version: int | None, evidence: Mapping[str, Any], kind: DecisionKind = MOVED) -> Decision:
+    return Decision(_START, "controller", kind, "m", version, "champion", "why", _START, evidence)
+
+
+def _noted(events: Sequence[Decision]) -> int | None:
+    """The champion as it was last written down; `events` are the newest first."""
+    standing = Standing()
+    for event in reversed(events):
+        standing = standing.after(event)
+    return standing.champion
 
 
 def _of(proofs: Mapping[int, dict[str, Any]]) -> Callable[[int], Mapping[str, Any] | None]:
@@ -33,7 +41,7 @@ def _of(proofs: Mapping[int, dict[str, Any]]) -> Callable[[int], Mapping[str, An
     return lambda version: proofs.get(version)
 
 
-def _journal(*told: Move) -> list[Event]:
+def _journal(*told: Move) -> list[Decision]:
     """Events of moves, the newest first."""
     return [_event(move.version, move.evidence) for move in reversed(told)]
 
@@ -101,7 +109,7 @@ def test_a_champion_that_is_taken_away_is_told() -> None:
         Move(None, "the alias was removed by hand: no version is champion", {"by_hand": True, "before": 3})
     ]
     events = _journal(Move(3, "", {}), *gone)
-    assert noted_champion(events) is None
+    assert _noted(events) is None
     assert moves(3, None, _of({}), events)[0].reason == "set by hand, no evidence"
 
 
@@ -120,18 +128,18 @@ def test_what_was_told_is_not_told_again(
     evidence = {v: _proof(v, rival, week) for v, (rival, week) in proofs.items()}
     past = [Move(v, "", evidence.get(v, {})) for v in earlier] + ([Move(before, "", {})] if before else [])
     events = _journal(*past)
-    if version == noted_champion(events):
+    if version == _noted(events):
         return
-    told = moves(version, noted_champion(events), _of(evidence), events)
+    told = moves(version, _noted(events), _of(evidence), events)
     assert told[-1].version == version
-    assert noted_champion([*_journal(*told), *events]) == version
+    assert _noted([*_journal(*told), *events]) == version
 
 
 def test_other_events_say_nothing_about_the_champion() -> None:
     """Only moves of the champion count, the newest first."""
     events = [_event(9, {}, "rolled"), _event(7, {}), _event(3, {})]
-    assert noted_champion(events) == 7
-    assert noted_champion(events[:1]) is None
+    assert _noted(events) == 7
+    assert _noted(events[:1]) is None
 
 
 def test_the_evidence_is_told_on_a_line() -> None:

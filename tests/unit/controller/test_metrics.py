@@ -31,10 +31,12 @@ def test_health_follows_the_heartbeat() -> None:
         assert _get(server.port, "/livez") == (503, "nothing has ended for 61 s\n")
         assert _get(server.port, "/else")[0] == 404
         metrics.serving.set(7)
+        metrics.blocked.set(1)
         metrics.actions.labels("Roll").inc()
         status, text = _get(server.port, "/metrics")
         assert status == 200
         assert "hourcast_controller_serving_version 7.0" in text
+        assert "hourcast_controller_blocked 1.0" in text
         assert 'hourcast_controller_actions_total{kind="Roll"} 1.0' in text
         assert 'hourcast_controller_webhook_deliveries_total{outcome="refused"} 0.0' in text
     finally:

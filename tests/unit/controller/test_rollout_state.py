@@ -1,13 +1,15 @@
 """What a Deployment and its pods say: served, rolling or failed, and who is to blame."""
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hourcast_controller.rollout_state import Container, DeploymentState, Pod, last_words, rollout
+from hourcast_controller.pods import Container, Pod, last_words
+from hourcast_controller.rollout_state import DeploymentState, rollout
 
 _MAIN = Container("serving", image="docker.io/hourcast/bento:1", running=True, ready=True)
 _FETCHED = Container("fetch", init=True, image="docker.io/hourcast/bento:1", ready=True, exit_code=0)
@@ -116,7 +118,7 @@ def test_a_container_that_says_the_model_is_bad_fails_the_version(code: int, ini
     found = rollout(_AMID, [_pod(1), _pod(2, False, containers=(bad,))])
     named = "init container fetch" if init else "container serving"
     assert found.failure == f"{named} ended with {code}: the package of m version 2 is corrupt"
-    assert (found.failed_version, found.fault) == (2, "version")
+    assert (found.failed_version, found.fault, found.proved) == (2, "version", True)
 
 
 def test_a_crash_loop_fails_the_version() -> None:
@@ -133,46 +135,139 @@ def test_a_crash_loop_fails_the_version() -> None:
 
 @pytest.mark.parametrize("code", [137, 143])
 def test_a_container_that_was_killed_says_nothing_against_its_version(code: int) -> None:
-    """Killed once or twice it is started again; three times is a loop."""
+    """Killed once or twice it is started again; three times the roll has failed, and the place is at fault."""
     for restarts in (1, 2):
         pod = _failing(exit_code=code, restarts=restarts, waiting="CrashLoopBackOff")
         assert rollout(_AMID, [pod]).failure is None
-    assert rollout(_AMID, [_failing(exit_code=code, restarts=3)]).failed_version == 2
+    found = rollout(_AMID, [_failing(exit_code=code, restarts=3, ended_reason="OOMKilled")])
+    assert (found.failed_version, found.fault) == (2, "place")
+    assert found.failure == f"container serving was started 4 times and ended with {code}: OOMKilled"
 
 
-def test_something_else_that_is_away_is_waited_for() -> None:
-    """Exit code 5, or a fetch that still runs, never fails a roll, not even past its deadline."""
-    late = replace(_AMID, deadline_passed="ReplicaSet has timed out progressing.")
-    away = _failing(exit_code=5, restarts=9, waiting="CrashLoopBackOff")
-    fetching = _pod(2, False, containers=(Container("fetch", init=True, running=True),))
-    for pod in (away, fetching):
-        found = rollout(late, [_pod(1), pod])
-        assert (found.failure, found.rolling) == (None, True)
+def test_a_setting_that_is_wrong_is_no_versions_fault() -> None:
+    """Exit code 2 is a setting's, at once: trying again without a change cannot help."""
+    found = rollout(_AMID, [_pod(1), _failing(exit_code=2, message="hourcast: HOURCAST_CLOCK is odd")])
+    assert (found.failed_version, found.fault, found.proved) == (2, "setting", False)
+    assert found.failure == "container serving ended with 2: HOURCAST_CLOCK is odd"
 
 
 @pytest.mark.parametrize(
-    ("pod", "words"),
+    ("status", "told"),
+    [
+        ({"phase": "Failed", "reason": "Evicted", "message": "low on disk"}, "low on disk"),
+        ({"reason": "NodeLost"}, "NodeLost"),
+        ({"phase": "Failed"}, "the pod has failed"),
+        ({"conditions": [{"type": "DisruptionTarget", "status": "True", "message": "taint"}]}, "taint"),
+        ({"phase": "Running"}, ""),
+    ],
+)
+def test_a_pod_that_is_lost_says_so(status: dict[str, Any], told: str) -> None:
+    """Evicted, its node gone, disrupted: the pod ended, not what ran in it."""
+    assert Pod.of({"metadata": {"name": "p"}, "status": status}).lost == told
+
+
+_FETCHING = Container("serving", running=True, started=False)
+# As a pod of release 0.1.0 has it, whose package was fetched by a container before the server.
+_FETCHING_FIRST = Container("fetch", init=True, running=True)
+
+
+@pytest.mark.parametrize("container", [_FETCHING, _FETCHING_FIRST])
+def test_a_server_that_has_no_package_yet_says_so(container: Container) -> None:
+    """The roll is under way; past its deadline the place is at fault, which could not give the package."""
+    pods = [_pod(1), _pod(2, False, node="n1", containers=(container,))]
+    found = rollout(_AMID, pods)
+    assert (found.rolling, found.fetching, found.failure) == (True, True, None)
+    assert rollout(_AMID, [_pod(1), _pod(2, False)]).fetching is False
+    found = rollout(replace(_AMID, deadline_passed="ReplicaSet has timed out progressing."), pods)
+    assert (found.rolling, found.failed_version, found.fault) == (False, 2, "place")
+    assert found.failure == (
+        "the rollout did not end in time: pod pod-2 on node n1 has not got its package from the bucket; "
+        "`kubectl logs pod-2` says why"
+    )
+
+
+@pytest.mark.parametrize(("for_s", "fetching"), [(5, False), (15, True)])
+def test_a_server_that_has_just_begun_to_fetch_is_not_told_of(for_s: int, fetching: bool) -> None:
+    """A pod that is replaced while the bucket is away has its package from the node's volume a moment later."""
+    begun = "2026-11-26T10:00:00Z"
+    said = {"name": "serving", "started": False, "state": {"running": {"startedAt": begun}}}
+    body = {
+        "metadata": {"name": "pod-2", "annotations": {"hourcast.io/model-version": "2"}},
+        "status": {"containerStatuses": [said]},
+    }
+    now = datetime.fromisoformat(begun) + timedelta(seconds=for_s)
+    assert rollout(_AMID, [_pod(1), Pod.of(body)], now).fetching is fetching
+
+
+_AWAY = "hourcast: bucket 'b' does not answer for 'k'\n"
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        Container("serving", exit_code=5, restarts=1, waiting="CrashLoopBackOff", message=_AWAY),
+        Container("serving", exit_code=5, restarts=1, message=_AWAY, running=True, started=False),
+        Container("fetch", init=True, exit_code=5, restarts=1, message=_AWAY, running=True),
+    ],
+)
+def test_a_server_that_has_given_up_the_bucket_blocks_the_roll(container: Container) -> None:
+    """Exit code 5 is the place's fault, with its last words, also while it is tried again; with the package there it is not."""
+    found = rollout(_AMID, [_pod(1), _pod(2, False, containers=(container,))])
+    assert (found.failed_version, found.fault, found.proved, found.rolling) == (2, "place", False, False)
+    named = "init container fetch" if container.init else "container serving"
+    assert found.failure == f"{named} ended with 5: bucket 'b' does not answer for 'k'"
+    mended = replace(container, running=True, started=True, init=False, waiting=None)
+    assert rollout(_AMID, [_pod(1), _pod(2, False, containers=(mended,))]).rolling
+
+
+def test_a_server_that_has_started_and_hangs_speaks_against_its_version() -> None:
+    """With its package there, it has nobody to wait for; without it the place has to give it."""
+    said = {"name": "serving", "ready": False, "started": True, "state": {"running": {}}}
+    late = replace(_AMID, deadline_passed="ReplicaSet has timed out progressing.")
+    for started, fault in ((True, "version"), (False, "place")):
+        body = {
+            "metadata": {"name": "pod-2", "annotations": {"hourcast.io/model-version": "2"}},
+            "status": {"containerStatuses": [said | {"started": started}]},
+        }
+        assert rollout(late, [_pod(1), Pod.of(body)]).fault == fault
+
+
+@pytest.mark.parametrize(
+    ("pod", "fault", "words"),
     [
         (
             _pod(2, False, unschedulable="0/1 nodes are available: Insufficient memory.", containers=()),
+            "place",
             "pod pod-2 finds no node: 0/1 nodes are available: Insufficient memory.",
         ),
         (
             _pod(2, False, containers=(_FETCHED, replace(_MAIN, ready=False))),
+            "version",
             "container serving of pod pod-2 runs and does not get ready",
         ),
         (
+            _pod(2, False, containers=(_FETCHED, replace(_MAIN, ready=False, exit_code=137, restarts=1))),
+            "place",
+            "container serving ended with 137: it said nothing",
+        ),
+        (
+            _pod(2, False, lost="The node was low on resource: ephemeral-storage."),
+            "place",
+            "pod pod-2 was lost: The node was low on resource: ephemeral-storage.",
+        ),
+        (
             _failing(waiting="CreateContainerConfigError", waiting_message='secret "x" not found'),
+            "setting",
             'container serving waits (CreateContainerConfigError): secret "x" not found',
         ),
     ],
 )
-def test_a_deadline_tells_the_plight_of_the_pods(pod: Pod, words: str) -> None:
-    """No node, never ready, a missing secret: the deadline's reason says which."""
+def test_a_deadline_tells_the_plight_of_the_pods(pod: Pod, fault: str, words: str) -> None:
+    """No node, never ready, killed, evicted, a missing secret; only a server that runs and never gets ready is the version's fault."""
     late = replace(_AMID, deadline_passed="ReplicaSet has timed out progressing.")
     found = rollout(late, [_pod(1), pod])
     assert found.failure == f"the rollout did not end in time: {words}"
-    assert found.fault == "place"
+    assert found.fault == fault
     assert rollout(replace(late, generation=2), [_pod(1), pod]).failure is None
 
 
@@ -200,7 +295,7 @@ _containers = st.builds(
     ready=st.booleans(),
     running=st.booleans(),
     waiting=st.none() | st.sampled_from(["CrashLoopBackOff", "ImagePullBackOff", "PodInitializing"]),
-    exit_code=st.none() | st.sampled_from([0, 1, 4, 5, 6, 137, 143]),
+    exit_code=st.none() | st.sampled_from([0, 1, 2, 4, 5, 6, 137, 143]),
     restarts=st.integers(0, 5),
 )
 _pods = st.lists(
@@ -264,7 +359,7 @@ def test_the_json_of_kubernetes_is_read() -> None:
                     {"type": "PodScheduled", "status": "False", "message": "no node"},
                 ],
                 "containerStatuses": [
-                    {"name": "serving", "image": "i", "ready": True, "restartCount": 2, "state": {"running": {}}, "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}
+                    {"name": "serving", "image": "i", "ready": True, "started": True, "restartCount": 2, "state": {"running": {}}, "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}
                 ],
             },
         }

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from websockets.sync.server import ServerConnection, serve
 
-from hourcast.store import Event, open_store
+from hourcast.decisions import Decision
+from hourcast.store import open_store
 
 _STATUS = """
 import json, sys
@@ -85,7 +86,17 @@ def test_status_imports_what_it_asks_and_no_more(node_and_registry: str, tmp_pat
     store = open_store(f"sqlite:///{tmp_path / 'store.db'}")
     store.upgrade()
     moment = datetime(2025, 6, 26, tzinfo=UTC)
-    store.add_event(Event(moment, "controller", "quarantined", "hourcast", 1, None, "too wide", moment))
+    for kind, version, reason, told in (
+        ("quarantined", 1, "too wide", {}),
+        ("held", None, "by an operator", {}),
+        (
+            "blocked",
+            3,
+            "version 3 is not served, and the place is at fault: no image",
+            {"fault": "place", "of": "rollout"},
+        ),
+    ):
+        store.decide(Decision(moment, "controller", kind, "hourcast", version, None, reason, moment, told))
     store.close()
     code, said, modules = _status(
         COLUMNS="90",
@@ -98,9 +109,11 @@ def test_status_imports_what_it_asks_and_no_more(node_and_registry: str, tmp_pat
         "serving     version 2 (alias 20250611, lstm)",
         "policy      newest",
         "pin         none",
-        "hold        no",
+        "hold        yes: nothing is rolled until `hourcast release`",
         "aliases     20250611 → v2",
         "quarantine  version 1: too wide",
+        "blocked     version 3 is not served, and the place is at fault: no image; nothing else is",
+        "            tried until that is mended",
     ]
     heavy = {
         "alembic", "bentoml", "boto3", "botocore", "fastapi", "hourcast.features", "hourcast_controller.loop",

@@ -5,16 +5,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from hourcast.store import Event
-from hourcast_controller.journal import noted, quarantine_of, released_of
+from hourcast.decisions import Asked, Blocked, Served, Standing
 from hourcast_controller.plan import Deployment, Wait
 from hourcast_controller.summary import summary
 
 _AT = datetime(2026, 11, 24, 10, 0, 30, tzinfo=UTC)
-
-
-def _event(kind: str, version: int | None, reason: str = "why") -> Event:
-    return Event(_AT, "controller", kind, "m", version, None, reason, _AT)
 
 
 _SERVED = Deployment(7, "20250612", 7, "20250612")
@@ -45,24 +40,35 @@ _SERVED = Deployment(7, "20250612", 7, "20250612")
 )
 def test_status_and_reason_are_sentences(deployment: Deployment, told: tuple[str, str]) -> None:
     """Served, rolling, nothing yet, nothing ready."""
-    events = [_event("roll_started", 8, "next"), _event("rolled", 7, "newer")]
-    assert summary(deployment, [], events) == told
+    standing = Standing(
+        served=(Served(7, "20250612", "newer", _AT),), asked=Asked(8, "20250619", "next", _AT)
+    )
+    assert summary(deployment, [], standing) == told
 
 
 def test_what_is_waited_for_is_the_reason() -> None:
     """A person who asks why nothing moves is told."""
-    assert summary(_SERVED, [Wait("the registry cannot be read")], [])[1] == "the registry cannot be read"
+    assert (
+        summary(_SERVED, [Wait("the registry cannot be read")], Standing())[1]
+        == "the registry cannot be read"
+    )
 
 
-def test_pin_and_hold_are_those_of_the_newest_events() -> None:
-    """An unpinned version is not pinned, whatever was pinned before."""
-    assert noted([]) == (None, False)
-    assert noted([_event("held", None), _event("pinned", 3)]) == (3, True)
-    assert noted([_event("released", None), _event("unpinned", 3), _event("held", None), _event("pinned", 3)]) == (None, False)  # fmt: skip
-
-
-def test_a_released_version_is_known_by_when() -> None:
-    """A failure from before does not count again."""
-    events = [_event("unquarantined", 3), _event("quarantined", 3)]
-    assert released_of(events) == {3: _AT}
-    assert quarantine_of(events) == {}
+def test_a_roll_that_is_blocked_is_not_told_as_under_way() -> None:
+    """What serves is what counts, and the reason is what stands in the way."""
+    standing = Standing(
+        served=(Served(7, "20250612", "newer", _AT),),
+        asked=Asked(8, "20250619", "next", _AT),
+        blocked=Blocked(8, "place", "the bucket is away"),
+    )
+    rolling = Deployment(8, "20250619", 7, "20250612", rolling=True, fetching=True)
+    waits = [Wait("the bucket is away")]
+    assert summary(rolling, waits, standing) == (
+        "version 7 (alias 20250612) is served since 2026-11-24 10:00 UTC",
+        "the bucket is away",
+    )
+    alone = Deployment(8, "20250619", rolling=True, fetching=True)
+    assert summary(alone, waits, standing) == (
+        "nothing is served: version 8 (alias 20250619) is not ready",
+        "the bucket is away",
+    )

@@ -2,11 +2,11 @@
 
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 
 import pytest
 
 from hourcast_controller.webhook import Deliveries, Webhook, sign, verify
+from tests.ports import find_port
 
 
 @pytest.mark.parametrize(
@@ -33,12 +33,12 @@ def test_the_signature_is_the_one_that_mlflow_makes() -> None:
     assert sign("s", "d", "1", b'{"a": 1}') == _generate_hmac_signature("s", "d", "1", '{"a": 1}')
 
 
-def test_a_delivery_wakes_the_controller_and_a_forged_one_does_not(free_port: Callable[[], int]) -> None:
+def test_a_delivery_wakes_the_controller_and_a_forged_one_does_not() -> None:
     """Over HTTP: a genuine delivery is answered 204 and hints once, a forged one 401 and hints never."""
     import time
 
     hints: list[int] = []
-    webhook = Webhook("127.0.0.1", free_port(), "secret", lambda: hints.append(1))
+    webhook = Webhook("127.0.0.1", find_port(), "secret", lambda: hints.append(1))
     webhook.start()
     try:
         stamp = str(int(time.time()))
@@ -59,7 +59,7 @@ def test_a_delivery_wakes_the_controller_and_a_forged_one_does_not(free_port: Ca
         webhook.stop()
 
 
-def test_a_replayed_delivery_is_refused_with_its_reason(free_port: Callable[[], int]) -> None:
+def test_a_replayed_delivery_is_refused_with_its_reason() -> None:
     """The same genuine delivery again, or one that another controller has heard: 401, and no hint."""
     import time
 
@@ -67,7 +67,7 @@ def test_a_replayed_delivery_is_refused_with_its_reason(free_port: Callable[[], 
     outcomes: list[str] = []
     webhook = Webhook(
         "127.0.0.1",
-        free_port(),
+        find_port(),
         "secret",
         lambda: hints.append(1),
         hear=lambda delivery: delivery != "heard elsewhere",

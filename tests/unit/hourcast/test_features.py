@@ -1,5 +1,7 @@
 """Features are point in time: what comes later changes nothing, in training and in serving alike."""
 
+import hashlib
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -16,6 +18,7 @@ from hourcast.features import (
     Features,
     FeatureSpec,
     build,
+    fingerprint,
     hourly_grid,
     log_volatilities,
     why_unusable,
@@ -151,6 +154,36 @@ def test_origins_in_any_order_give_their_own_rows(hours: list[int]) -> None:
     assert together.origin.tolist() == origins.tolist()
     for i, origin in enumerate(origins[:4]):
         _assert_same_row(build(_MARKET, _SPEC, np.array([origin])), 0, together, i)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    hour=st.integers(_SPEC.history_h, _HOURS - 1),
+    more=st.integers(0, 50),
+    holes=st.sets(st.integers(0, _HOURS - 1), max_size=12),
+)
+def test_a_fingerprint_is_that_of_its_own_hour(hour: int, more: int, holes: set[int]) -> None:
+    """Alone with the least history or among all hours with all of it, a usable origin has the same bytes and fingerprint."""
+    target = _without(_MARKET["T"], holes)
+    moment = int(_MARKET["T"].close_time[hour])
+    known = (target.close_time > moment - (_SPEC.history_h + more) * HOUR_S) & (target.close_time <= moment)
+    whole = build({**_MARKET, "T": target}, _SPEC, _MARKET["T"].close_time)
+    alone = build({**_MARKET, "T": target.take(known)}, _SPEC, np.array([moment]))
+    if alone.usable[0]:
+        assert {n: v[0].tobytes() for n, v in _values(alone).items()} == {
+            n: v[hour].tobytes() for n, v in _values(whole).items()
+        }
+        assert fingerprint(alone) == (fingerprint(whole)[hour],)
+
+
+def test_a_fingerprint_is_sha256_of_what_a_model_sees() -> None:
+    """Window, volatilities and last close as little-endian bytes; any other value gives another mark."""
+    made = build(_MARKET, _SPEC, _MARKET["T"].close_time[[500, 501]])
+    parts = made.x[1].tobytes() + made.log_volatility[1].astype("<f8").tobytes()
+    want = hashlib.sha256(parts + struct.pack("<d", made.last_close[1])).hexdigest()[:16]
+    assert fingerprint(made)[1] == want
+    assert len({*fingerprint(made), *fingerprint(replace(made, last_close=made.last_close + 1))}) == 4
+    assert fingerprint(build(_MARKET, _SPEC, np.empty(0, np.int64))) == ()
 
 
 def _by_hand(bars: Bars, spec: FeatureSpec, at: int, origin: int) -> list[float]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ from pydantic import ValidationError
 
 from hourcast.conformal import ConformalState, shifted
 from hourcast.contracts import HOUR_S, Bars, from_epoch
-from hourcast.errors import DataError
-from hourcast.features import build
+from hourcast.errors import ConfigurationError, DataError
+from hourcast.features import build, fingerprint
 from hourcast.forecaster import (
     HORIZONS,
     LEVELS,
@@ -439,8 +440,8 @@ _HALF = tuple([0.5] * len(_SMALL))
          "features must hold a volatility of the same horizons"),
         ({"calibration": ((1.0,),)}, "calibration must have the shape (horizons, levels)"),
         ({"horizons": (1, 2), "calibration": ((1.0,) * 19, (1.0,))}, "calibration must have the shape (horizons, levels)"),
-        ({"base": ((0.0,) * 19,) * 24}, "base belongs to the kind volatility, and to no other"),
-        ({"kind": "volatility", "features": features_of(_SYMBOL)}, "base belongs to the kind volatility, and to no other"),
+        ({"base": ((0.0,) * 19,) * 24}, "a forecaster of kind naive has no base"),
+        ({"kind": "volatility", "features": features_of(_SYMBOL)}, "a forecaster of kind volatility needs base"),
         ({"kind": "ensemble"}, "members belong to the kind ensemble, and to no other"),
         ({"members": (Member(kind="naive", weights=(1.0,) * 24),)}, "members belong to the kind ensemble, and to no other"),
         ({"kind": "ensemble", "members": (Member(kind="naive", weights=(0.5,) * 24),)},
@@ -459,6 +460,16 @@ def test_a_specification_that_does_not_fit_is_refused(changes: dict[str, object]
     assert [error["msg"] for error in caught.value.errors()] == [f"Value error, {message}"]
 
 
+def test_a_specification_of_a_later_release_is_no_broken_one(tmp_path: Path) -> None:
+    """This release is too old for it: a wrong setting, and nothing against the model."""
+    (tmp_path / "spec.json").write_text('{"schema_version": 3}')
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path)
+    assert str(caught.value) == (
+        "spec.json has schema 3, and this Hourcast (0.1.0) reads schema 2; upgrade Hourcast"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -470,8 +481,7 @@ def test_a_specification_that_does_not_fit_is_refused(changes: dict[str, object]
             "spec.json has schema 1, and this Hourcast reads schema 2; train again with `hourcast train`",
         ),
         ('{"schema_version": 2}', "spec.json is not valid: kind: Field required"),
-        ('{"kind": "prophet"}', "spec.json is not valid: kind: Input should be 'boosting', 'ensemble', 'lstm', "
-         "'naive', 'transformer' or 'volatility'"),
+        ('{"kind": "../prophet"}', "spec.json is not valid: kind: String should match pattern '^[a-z][a-z0-9_]{0,31}$'"),
     ],
 )  # fmt: skip
 def test_a_broken_directory_says_what_is_wrong(tmp_path: Path, text: str | None, message: str) -> None:
@@ -563,3 +573,25 @@ def test_golden_bars_tell_what_a_hole_was_carried_from() -> None:
     origin = _TARGET.close_time[[at]]
     golden = make_golden(forecaster, bars, int(origin[0]))
     np.testing.assert_array_equal(golden.quantiles, forecaster.predict(bars, origin).quantiles[0])
+
+
+@pytest.mark.parametrize("kind", ["naive", "volatility", "ensemble"])
+def test_a_forecast_knows_what_it_was_made_from(kind: str) -> None:
+    """Its mark is the same alone and in a run, and for some horizons; only what was known then changes it."""
+    forecaster = {"naive": _naive, "volatility": _volatility, "ensemble": _ensemble}[kind]()
+    origins = _TARGET.close_time[800:803]
+    made = forecaster.predict(_BARS, origins, fingerprints=True)
+    assert len(set(made.fingerprints)) == 3
+    assert made.only((1, 6)).fingerprints == made.fingerprints
+    assert forecaster.predict(_BARS, origins).fingerprints == ()
+    if kind == "volatility":
+        assert forecaster.spec.features is not None
+        assert made.fingerprints == fingerprint(build(_BARS, forecaster.spec.features, origins))
+    known = {symbol: part.known_at(int(origins[1])) for symbol, part in _BARS.items()}
+    alone = forecaster.predict(known, origins[1:2], (1,), fingerprints=True)
+    assert alone.fingerprints == made.fingerprints[1:2]
+    close = _TARGET.close.copy()
+    close[801] *= 1.001
+    revised = {**_BARS, _SYMBOL: replace(_TARGET, close=close, high=np.maximum(_TARGET.high, close))}
+    after = forecaster.predict(revised, origins, fingerprints=True).fingerprints
+    assert [a == b for a, b in zip(made.fingerprints, after, strict=True)] == [True, False, False]

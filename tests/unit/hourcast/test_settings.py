@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from hourcast.errors import ConfigurationError
-from hourcast.settings import RUNNING_ENV, CoreSettings, with_password
+from hourcast.settings import RUNNING_ENV, CoreSettings, StreamSettings, with_password
 
 
 def test_the_environment_wins_over_what_a_running_up_has_set(
@@ -31,6 +31,7 @@ def test_the_environment_wins_over_what_a_running_up_has_set(
     ("name", "value", "message"),
     [
         ("HOURCAST_LOG_LEVEL", "LOUD", "HOURCAST_LOG_LEVEL: Input should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR' (given: 'LOUD')"),
+        ("HOURCAST_SERIES", "BTC", "HOURCAST_SERIES: Expecting value: line 1 column 1 (char 0); write it as JSON"),
         ("HOURCAST_SERIES", "[]", "HOURCAST_SERIES: Value error, exactly one series must have role `target`, but 0 have: [] (given: "),
     ],
 )  # fmt: skip
@@ -81,3 +82,46 @@ def test_sqlite_has_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOURCAST_DATABASE_PASSWORD", "x")
     monkeypatch.setenv("HOURCAST_DATABASE_URL", "sqlite:////tmp/a.db")
     assert CoreSettings.load().resolved_database_url == "sqlite:////tmp/a.db"
+
+
+@pytest.mark.parametrize(
+    ("told", "series"),
+    [
+        ("none", ()), ("[]", ()), ("QQQ", ("QQQ",)), ("QQQ, ^VIX", ("QQQ", "^VIX")), ('["^VIX"]', ("^VIX",)), ("", ("QQQ",)),
+    ],
+)  # fmt: skip
+def test_the_series_that_models_look_at_are_words_or_json(
+    monkeypatch: pytest.MonkeyPatch, told: str, series: tuple[str, ...]
+) -> None:
+    """As a person writes them; `none` is a model without exogenous series."""
+    monkeypatch.setenv("HOURCAST_FEATURE_SERIES", told)
+    assert StreamSettings.load().feature_series == series
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ("[QQQ", 'HOURCAST_FEATURE_SERIES: Value error, this is no JSON; write it as A,B or as ["A", "B"] (given: \'[QQQ\')'),
+        ("SPY", "HOURCAST_SERIES: Value error, feature series ['SPY'] are not among the exogenous series ['QQQ', '^VIX', 'GC=F'] (given: "),
+    ],
+)  # fmt: skip
+def test_series_that_there_are_not_are_named(
+    monkeypatch: pytest.MonkeyPatch, told: str, message: str
+) -> None:
+    """A sentence and no traceback."""
+    monkeypatch.setenv("HOURCAST_FEATURE_SERIES", told)
+    with pytest.raises(ConfigurationError) as caught:
+        StreamSettings.load()
+    assert str(caught.value).startswith(message)
+
+
+@given(st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00")))
+def test_no_text_of_a_setting_is_a_traceback(told: str) -> None:
+    """Settings, or an error that names the setting."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOURCAST_FEATURE_SERIES", told)
+        patch.setenv("HOURCAST_SERIES", told)
+        try:
+            StreamSettings.load()
+        except ConfigurationError as error:
+            assert "HOURCAST_" in str(error)  # noqa: PT017  # most texts raise, and one or two do not

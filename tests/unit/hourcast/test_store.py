@@ -1,7 +1,10 @@
 """The store keeps every bar once, whoever writes and however often: on SQLite, and on MySQL alike."""
 
+import logging
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +14,9 @@ from hypothesis import strategies as st
 
 from hourcast.contracts import HOUR_S, Bars
 from hourcast.errors import ConfigurationError, UnavailableError
-from hourcast.store import Store, open_store
+from hourcast.store import Store, _base, open_store
+from hourcast.store._base import newest_revision
+from tests.servers import wait_for
 
 _NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
 _EXAMPLES = count()
@@ -90,7 +95,56 @@ def test_an_exclusive_name_is_held_once(store: Store) -> None:
         pass
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002", "0003"])
+on_mysql = pytest.mark.parametrize(
+    "store_url", [pytest.param("mysql", marks=pytest.mark.integration)], indirect=True
+)
+
+
+@on_mysql
+def test_an_exclusive_name_outlives_the_servers_patience(store: Store) -> None:
+    """MySQL ends connections that are silent for `wait_timeout`, and frees their locks; a training may be silent for hours."""
+
+    def impatient(connection: Any, _record: object) -> None:
+        connection.cursor().execute("SET SESSION wait_timeout = 1")
+
+    sa.event.listen(store.engine, "connect", impatient)
+    store.engine.dispose()
+    with store.engine.connect() as silent, store.exclusive("train"):
+        number = silent.scalar(sa.text("SELECT CONNECTION_ID()"))
+        alive = sa.text("SELECT COUNT(*) FROM information_schema.processlist WHERE id = :id")
+
+        def ended() -> bool:
+            with store.engine.connect() as looking:
+                return looking.scalar(alive, {"id": number}) == 0
+
+        wait_for(ended, 20, "end of a silent connection")
+        with pytest.raises(UnavailableError, match="another `train` on this store"), store.exclusive("train"):
+            pass
+        silent.invalidate()
+
+
+@on_mysql
+def test_a_lock_that_is_lost_is_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever waits for the end of the work reads in its log that it was not alone for all of it."""
+    monkeypatch.setattr("hourcast.store._base._BEAT_S", 0.02)
+    numbers: list[int] = []
+    store.engine.dispose()
+    sa.event.listen(
+        store.engine, "connect", lambda connection, _record: numbers.append(connection.thread_id())
+    )
+    with caplog.at_level(logging.WARNING), store.exclusive("train"):
+        (held,) = numbers
+        with store.engine.connect() as other:
+            other.exec_driver_sql(f"KILL {held}")
+        wait_for(lambda: bool(caplog.messages), 10, "word of the lost lock")
+    assert caplog.messages == [
+        "the connection that holds the lock of `train` is lost; from now on another may be started"
+    ]
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0004"])
 def test_every_earlier_schema_upgrades_and_keeps_its_bars(store_url: str, revision: str) -> None:
     """A store left at any revision comes to the newest one with its rows."""
     old = open_store(store_url)
@@ -116,3 +170,25 @@ def test_migrations_make_the_tables_that_the_code_knows(store: Store) -> None:
 
     with store.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_whether_the_tables_are_those_of_an_earlier_release_is_told(store_url: str) -> None:
+    """None yet, older, as needed, and newer, as after a `helm rollback`: only the first two are in the way."""
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(_base.__file__).parent / "migrations"))
+    assert newest_revision() == ScriptDirectory.from_config(config).get_current_head()
+    with open_store(store_url) as store:
+        for at in ("none", "0004"):
+            assert store.behind() == (
+                f"the store's tables are at revision {at} and this Hourcast needs {newest_revision()}; the setup job "
+                "(`hourcast setup database`) brings them up"
+            )
+            store.upgrade("0004")
+        store.upgrade()
+        assert store.behind() is None
+        with store.engine.connect().execution_options(writes=True) as connection, connection.begin():
+            connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+        assert store.behind() is None

@@ -1,7 +1,9 @@
 """Docs tell what is there: every setting, no file that does not exist, the commands as they are."""
 
+import os
 import re
 import subprocess
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -100,15 +102,29 @@ def test_ci_runs_the_tests_as_the_readme_writes_it() -> None:
     assert "\nmake test-all\n" in (_ROOT / ".ci" / "run").read_text()
 
 
+def _tracked() -> list[str]:
+    """What git tracks; of an archive, which has no git, all but what .gitignore names."""
+    if (_ROOT / ".git").exists():
+        done = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=_ROOT, capture_output=True, check=True, text=True
+        )
+        return [name for name in done.stdout.split("\0") if name]
+    ignored = [line.rstrip("/") for line in (_ROOT / ".gitignore").read_text().split()]
+    found = []
+    for at, folders, files in os.walk(_ROOT):
+        folder = Path(at)
+        folders[:] = [f for f in folders if not any(fnmatch(f, pattern) for pattern in ignored)]
+        found += [(folder / file).relative_to(_ROOT).as_posix() for file in files]
+    return found
+
+
 def test_nothing_but_ci_names_what_only_ci_may_know() -> None:
     """The cluster of the tests and package indexes appear in no other tracked file."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=_ROOT, capture_output=True, check=True, text=True
-    ).stdout.split("\0")
+    listed = _tracked()
     # In pieces, so that this file does not name them itself.
     words = ("shared/" + "cluster", "pypi" + ".org", "python" + "hosted", "download.pytorch" + ".org")
     forbidden = re.compile("|".join(map(re.escape, words)))
-    for name in filter(None, listed):
+    for name in listed:
         path = _ROOT / name
         if name != ".ci/run" and path.is_file() and path.suffix != ".png":
             found = forbidden.search(path.read_text(errors="replace"))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hourcast.contracts import HOUR_S, FloatArray, parse_hour, to_epoch
 from hourcast.errors import ConfigurationError, DataError
 from hourcast.forecaster import LEVELS
-from hourcast_trainer.analysis import (
+from hourcast_trainer.lab.analysis import (
     Analysis,
     DieboldMariano,
     Skill,
@@ -33,9 +33,9 @@ from hourcast_trainer.analysis import (
     verdicts,
     winkler,
 )
+from hourcast_trainer.lab.walk.rows import WalkRows
 from hourcast_trainer.metrics import figures
 from hourcast_trainer.paired import mean_test
-from hourcast_trainer.walk.rows import WalkRows
 from tests.walks import START_S, ablated, scaled, synthetic_walk
 
 _N = 1800

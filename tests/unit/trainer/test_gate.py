@@ -7,10 +7,19 @@ from hypothesis import strategies as st
 
 from hourcast.contracts import HOUR_S, Bars, FloatArray, parse_hour, to_epoch
 from hourcast.forecaster import LEVELS
-from hourcast_trainer.gate import decide, stays
+from hourcast_trainer.gate import decide, level_of_look, pooled, stays
 from hourcast_trainer.measuring import Measured
 from hourcast_trainer.metrics import Figures, figures, pinball
-from tests.placebos import GATE_LEVEL, MARGIN, gate_passes, recorded_pair, synthetic_span, windows
+from tests.placebos import (
+    GATE_LEVEL,
+    MARGIN,
+    gate_passes,
+    recorded_pair,
+    recorded_years,
+    synthetic_span,
+    windows,
+    years,
+)
 from tests.unit.trainer.test_paired import at_most
 
 _DAYS = 14
@@ -147,6 +156,60 @@ def test_a_real_model_passes_most_recorded_weeks(market_bars: dict[str, Bars]) -
     passed = gate_passes(market_bars["BTC/USDT"])
     assert len(passed) > 50
     assert np.mean(passed) >= 0.9
+
+
+def test_a_year_of_looks_lets_through_what_is_too_bad_no_more_often_than_stated() -> None:
+    """Worse by the margin all year: of looks by themselves 98 years in 100 pass some, and 5 weeks of 52; together one year in ten at most."""
+    made = years(_at_the_margin(), 200, 5)
+    assert np.mean([y.alone.any() for y in made]) > 0.9
+    assert 3 < np.mean([y.alone.sum() for y in made]) < 7
+    passed = sum(bool(y.together.any()) for y in made)
+    assert at_most(passed, 200, GATE_LEVEL), passed
+
+
+def test_a_year_of_looks_passes_a_real_model(market_bars: dict[str, Bars]) -> None:
+    """In recorded half-years a plain volatility model passes nineteen looks in twenty, the first one nine times in ten."""
+    made = recorded_years(market_bars["BTC/USDT"])
+    assert len(made) > 30
+    assert np.mean([y.together.mean() for y in made]) >= 0.95
+    assert np.mean([y.together[0] for y in made]) >= 0.9
+
+
+def _look(first: int, gains: list[float]) -> dict[str, dict[int, float]]:
+    return {"loss": dict(enumerate(gains, first))}
+
+
+def test_a_day_counts_once_by_the_candidate_that_came_first() -> None:
+    """Windows of neighbouring weeks overlap; a quarter is looked back at, and a year of looks is counted."""
+    rng = np.random.default_rng(1)
+    gains = rng.normal(1, 1, 21).tolist()
+    later = dict.fromkeys(range(7, 14), -9.0) | dict(enumerate(gains[14:], 14))
+    test, number = pooled([_look(0, gains[:14])], "loss", later)
+    assert (test.days, number) == (21, 2)
+    assert test.gain == pytest.approx(np.mean(gains))
+    far = {day + 98: gain for day, gain in later.items()}
+    test, number = pooled([_look(0, gains[:14]), {"other": {100: 1.0}}], "loss", far)
+    assert (test.days, number) == (14, 2)
+    assert pooled([_look(0, gains[:14])], "loss", {day + 400: gain for day, gain in later.items()})[1] == 1
+
+
+def test_the_levels_of_all_looks_add_up_to_one() -> None:
+    """However many there are, they spend no more than the level."""
+    assert 0.09 < sum(level_of_look(k, 0.1) for k in range(1, 1000)) < 0.1
+
+
+def test_a_look_that_is_good_by_itself_fails_where_those_before_it_were_not() -> None:
+    """The reason says over how many days it did not hold, and what is asked for at this look."""
+    bad = [decide(_measured(1.05, 0.7), {"naive": _measured()}, 0.02, 0.1).look]
+    early = {key: {day - 10: gain for day, gain in days.items()} for key, days in bad[0].items()}
+    assert decide(_measured(0.99, 0.7), {"naive": _measured()}, 0.02, 0.1, []).passed
+    failed = decide(_measured(0.99, 0.7), {"naive": _measured()}, 0.02, 0.1, [early])
+    test = failed.evidence["pinball 1 h / naive"]
+    assert failed.reason == (
+        "not shown to be at most 2 % worse: pinball 1 h / naive over 24 days "
+        f"(p = {test['pooled_p']:.4f}, and 0.015 is asked for at look 2 of a year)"
+    )
+    assert (test["look"], test["pooled_days"]) == (2, 24)
 
 
 def test_intervals_that_are_too_wide_fail_most_recorded_weeks(market_bars: dict[str, Bars]) -> None:

@@ -103,6 +103,15 @@ def test_the_same_request_gives_the_same_model(kind: str, fitted: Callable[[str]
 
 
 @each_kind
+def test_a_kind_needs_no_exogenous_series(kind: str) -> None:
+    """`HOURCAST_FEATURE_SERIES=none`: it looks at the target alone, and gives quantiles in order."""
+    alone = _settings().model_copy(update={"feature_series": ()})
+    made = MODELS[kind].fit(_request(settings=alone))
+    forecast = made.forecaster().predict({"BTC/USDT": _BARS["BTC/USDT"]}, _ORIGINS)
+    assert np.all(np.diff(forecast.quantiles, axis=-1) >= 0)
+
+
+@each_kind
 def test_bars_after_the_training_span_change_nothing(kind: str, fitted: Callable[[str], Fitted]) -> None:
     """Moved, shuffled or cut off, what comes after the training span leaves the model as it is, to the last bit."""
     for how, bars in futures(_BARS, _PLAN.train_end_s):

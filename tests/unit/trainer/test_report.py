@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from hourcast.contracts import HOUR_S, from_epoch
-from hourcast_trainer.analysis import Analysis, analyse
-from hourcast_trainer.report import SEED, About, Fold, build, title_of
+from hourcast_trainer.lab.analysis import Analysis, analyse
+from hourcast_trainer.lab.report import SEED, About, Fold, build, title_of
 from tests.walks import START_S, ablated, scaled, synthetic_walk
 
 _MADE = datetime(2025, 8, 1, 12, tzinfo=UTC)

@@ -9,11 +9,11 @@ from click.testing import CliRunner, Result
 
 from hourcast.errors import DataError, UnavailableError
 from hourcast.store import Store, open_store
-from hourcast_trainer.cli import report
-from hourcast_trainer.reporting import kept_comparison
+from hourcast_trainer.lab.cli import report
+from hourcast_trainer.lab.reporting import kept_comparison
+from hourcast_trainer.lab.walk import walk_id
+from hourcast_trainer.lab.walk.rows import WalkRows
 from hourcast_trainer.settings import TrainerSettings
-from hourcast_trainer.walk import walk_id
-from hourcast_trainer.walk.rows import WalkRows
 from tests.walks import keep, scaled, synthetic_walk
 
 _WEEK = 7 * 24

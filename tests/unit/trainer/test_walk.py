@@ -1,7 +1,10 @@
 """The walk-forward engine: the same rows however it is cut, none that the future could reach."""
 
+import contextlib
+import importlib
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,23 +17,24 @@ from hourcast.contracts import HOUR_S, Bars, parse_hour, to_epoch
 from hourcast.errors import ConfigurationError, DataError
 from hourcast.forecaster import Forecasts
 from hourcast.store import Store, WalkFold, open_store
-from hourcast_trainer.models import COMPARED, MODELS, FitRequest, Fitted
-from hourcast_trainer.models.volatility import VolatilityModel
-from hourcast_trainer.settings import TrainerSettings
-from hourcast_trainer.walk import (
-    Chooser,
+from hourcast_trainer.calendar import plan_of
+from hourcast_trainer.choice import Chooser
+from hourcast_trainer.lab.walk import (
     Fold,
     StoredWalk,
+    Variant,
     folds,
     forecast_fold,
-    plan_of,
     rows_of,
     run_walk,
     to_do,
     variants_of,
     walk_id,
 )
-from hourcast_trainer.walk.rows import FoldRows, read_parquet, write_parquet
+from hourcast_trainer.lab.walk.rows import FoldRows, read_parquet, write_parquet
+from hourcast_trainer.models import MODELS, FitRequest, Fitted, Kind, Model, register, unregister
+from hourcast_trainer.models.volatility import VolatilityModel
+from hourcast_trainer.settings import TrainerSettings
 from tests.leaks import assert_no_leak
 
 _START, _END = parse_hour("2024-05-16"), parse_hour("2024-06-13")
@@ -74,18 +78,40 @@ def _kept(store: Store, settings: TrainerSettings, names: str) -> list[WalkFold]
     return [fold for name in names.split(",") for fold in store.walk_folds(settings.model_name, walk, name)]
 
 
-def _fresh(folder: Path, name: str) -> Store:
-    store = open_store(f"sqlite:///{folder / f'{name}.db'}")
-    store.upgrade()
-    return store
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Callable[[str], Store]]:
+    """Make stores by name, with every table; they are closed afterwards."""
+    with contextlib.ExitStack() as opened:
+
+        def made(name: str) -> Store:
+            store = opened.enter_context(open_store(f"sqlite:///{tmp_path / f'{name}.db'}"))
+            store.upgrade()
+            return store
+
+        yield made
+
+
+@pytest.fixture
+def with_kind() -> Iterator[Callable[[Model], None]]:
+    """Register a kind for the time of a test, in place of one that was registered before by the same name."""
+    names: set[str] = set()
+
+    def registered(model: Model) -> None:
+        unregister(model.kind)
+        register(Kind(model))
+        names.add(model.kind)
+
+    yield registered
+    for name in names:
+        unregister(name)
 
 
 def test_processes_and_shards_give_the_same_bytes(
-    tmp_path: Path, settings: TrainerSettings, bars: dict[str, Bars]
+    fresh: Callable[[str], Store], settings: TrainerSettings, bars: dict[str, Bars]
 ) -> None:
     """One process, two, and shards in any order keep the same files and lineage, to the last byte."""
     names = "naive,volatility,boosting,ensemble"
-    one, two, cut = (_fresh(tmp_path, name) for name in ("one", "two", "cut"))
+    one, two, cut = (fresh(name) for name in ("one", "two", "cut"))
     _walk(one, settings, bars, names)
     _walk(two, settings, bars, names, jobs=2)
     for i in (2, 0, 1):
@@ -95,10 +121,13 @@ def test_processes_and_shards_give_the_same_bytes(
 
 
 def test_a_walk_that_was_stopped_goes_on(
-    tmp_path: Path, settings: TrainerSettings, bars: dict[str, Bars], monkeypatch: pytest.MonkeyPatch
+    fresh: Callable[[str], Store],
+    settings: TrainerSettings,
+    bars: dict[str, Bars],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What is kept is not fitted again; what a revised bar decides is."""
-    store = _fresh(tmp_path, "walk")
+    store = fresh("walk")
     fitted: list[datetime] = []
     fit = VolatilityModel.fit
 
@@ -124,10 +153,10 @@ def test_a_walk_that_was_stopped_goes_on(
 
 
 def test_extending_a_walk_changes_no_earlier_row(
-    tmp_path: Path, settings: TrainerSettings, bars: dict[str, Bars]
+    fresh: Callable[[str], Store], settings: TrainerSettings, bars: dict[str, Bars]
 ) -> None:
     """A walk that ended amid a week and goes on later has the same earlier forecasts, calibrated or not."""
-    store = _fresh(tmp_path, "walk")
+    store = fresh("walk")
     target = bars["BTC/USDT"]
     early = parse_hour("2024-06-02T09:00")
     steps = _walk(
@@ -172,24 +201,21 @@ def test_no_fit_sees_the_embargo_or_the_week(settings: TrainerSettings, bars: di
 
 
 def test_a_planted_leak_is_caught(
-    settings: TrainerSettings, bars: dict[str, Bars], monkeypatch: pytest.MonkeyPatch
+    settings: TrainerSettings, bars: dict[str, Bars], with_kind: Callable[[Model], None]
 ) -> None:
     """The check above fails on a model that peeks one hour ahead."""
 
-    class Peeking:
+    class Peeking(Model):
         kind = "peeking"
 
         def history_h(self, settings: TrainerSettings) -> int:
             return 0
 
-        def candidates(self, settings: TrainerSettings) -> list[dict[str, str]]:
-            return [{}]
-
         def fit(self, request: FitRequest) -> Fitted:
             fitted = MODELS["volatility"].fit(request)
             return _Peek(fitted.spec, params=fitted.params)
 
-    monkeypatch.setitem(COMPARED, "peeking", Peeking())
+    with_kind(Peeking())
     week = folds(_START, _END, 7, settings)[1]
     moment = to_epoch(week.start) + 50 * HOUR_S
     with pytest.raises(AssertionError, match="returns changed when what comes later was moved"):
@@ -357,10 +383,10 @@ def test_rows_are_kept_as_parquet_and_read_back() -> None:
 
 
 def test_rows_that_were_changed_or_are_missing_are_refused(
-    tmp_path: Path, settings: TrainerSettings, bars: dict[str, Bars]
+    fresh: Callable[[str], Store], settings: TrainerSettings, bars: dict[str, Bars]
 ) -> None:
     """A fold whose sum does not fit, and a span that was not walked."""
-    store = _fresh(tmp_path, "walk")
+    store = fresh("walk")
     steps = _walk(store, settings, bars, "naive")
     walk = walk_id(settings, 7)
     fold = store.walk_folds(settings.model_name, walk, "naive")[1]
@@ -376,10 +402,10 @@ def test_rows_that_were_changed_or_are_missing_are_refused(
 
 
 def test_rows_leave_with_their_lineage(
-    tmp_path: Path, settings: TrainerSettings, bars: dict[str, Bars]
+    tmp_path: Path, fresh: Callable[[str], Store], settings: TrainerSettings, bars: dict[str, Bars]
 ) -> None:
     """An export is a file a fold and kind, with a line each that says where it comes from."""
-    store = _fresh(tmp_path, "walk")
+    store = fresh("walk")
     steps = _walk(store, settings, bars, "naive,boosting+^VIX")
     stored = StoredWalk(
         store, settings, walk_id(settings, 7), steps, ["naive", "boosting+^VIX"], bars["BTC/USDT"]
@@ -401,10 +427,10 @@ def test_rows_leave_with_their_lineage(
 
 
 def test_the_conformal_state_is_carried_over_the_folds(
-    tmp_path: Path, settings: TrainerSettings, bars: dict[str, Bars]
+    fresh: Callable[[str], Store], settings: TrainerSettings, bars: dict[str, Bars]
 ) -> None:
     """Calibration begins with nothing, goes on over refits, and leaves the naive reference alone."""
-    store = _fresh(tmp_path, "walk")
+    store = fresh("walk")
     steps = _walk(store, settings, bars, "naive,volatility")
     walk = walk_id(settings, 7)
     ours = rows_of(store, settings, walk, steps, "volatility", bars["BTC/USDT"])
@@ -415,3 +441,61 @@ def test_the_conformal_state_is_carried_over_the_folds(
     alone = rows_of(store, settings, walk, steps[1:], "volatility", bars["BTC/USDT"])
     assert not np.array_equal(ours.returns[168], alone.returns[0])
     np.testing.assert_array_equal(alone.returns[0], ours.raw[168])
+
+
+_PLANTED = """
+from dataclasses import replace
+
+from hourcast_trainer.models.volatility import VolatilityModel
+
+
+class Model(VolatilityModel):
+    kind = "planted"
+
+    def candidates(self, settings):
+        return ({},)
+
+    def fit(self, request):
+        made = super().fit(request)
+        return replace(made, spec=made.spec.model_copy(update={"median_shrink": SHRINK}))
+"""
+
+
+def test_a_model_that_was_changed_is_fitted_again(
+    fresh: Callable[[str], Store],
+    settings: TrainerSettings,
+    bars: dict[str, Bars],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    with_kind: Callable[[Model], None],
+) -> None:
+    """Its kept rows are of what it was; those of a kind that has not changed stay, and so do they after a comment."""
+    store, path = fresh("changed"), tmp_path / "planted_kind.py"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    end = _START + timedelta(days=7)
+
+    def planted(source: str) -> dict[Fold, dict[Variant, str]]:
+        path.write_text(source)
+        sys.modules.pop("planted_kind", None)
+        importlib.invalidate_caches()
+        with_kind(importlib.import_module("planted_kind").Model())
+        steps, variants = folds(_START, end, 7, settings), variants_of(("volatility", "planted"), settings)
+        return to_do(store, settings, walk_id(settings, 7), bars, steps, variants)
+
+    planted(_PLANTED.replace("SHRINK", "1.0"))
+    _walk(store, settings, bars, "volatility,planted", end=end)
+    assert planted(_PLANTED.replace("SHRINK", "1.0") + "# why\n") == {}
+    ((recipes),) = planted(_PLANTED.replace("SHRINK", "0.25")).values()
+    assert [variant.name for variant in recipes] == ["planted"]
+
+
+def test_what_models_look_at_decides_their_rows(
+    fresh: Callable[[str], Store], settings: TrainerSettings, bars: dict[str, Bars]
+) -> None:
+    """A kept fold of a model with QQQ is none of the same kind without it."""
+    store = fresh("series")
+    end = _START + timedelta(days=7)
+    _walk(store, settings, bars, "boosting", end=end)
+    other = settings.model_copy(update={"feature_series": ("QQQ",)})
+    steps = folds(_START, end, 7, settings)
+    assert to_do(store, other, walk_id(settings, 7), bars, steps, variants_of(("boosting",), other))

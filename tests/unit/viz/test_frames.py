@@ -89,6 +89,23 @@ def test_the_chart_draws_what_was_asked_for_and_shades_gaps() -> None:
     assert figure.layout.uirevision == "1W"
 
 
+def test_what_is_reconstructed_is_dotted_and_named() -> None:
+    """Issued rows are a solid line, others a dotted one with a name of its own, and neither crosses the other's hours."""
+    body = _forecasts(4)
+    for row, source in zip(
+        body["forecasts"], ["reconstructed", "issued", "issued", "reconstructed"], strict=True
+    ):
+        row |= {"source": source, "issued_at": "2025-01-02T23:00:05Z" if source == "issued" else None}
+    frame = frames.forecasts(body)
+    assert frame["issued_at"].notna().tolist() == [False, True, True, False]
+    figure = charts.candle_chart(frames.candles(_candles()), {"stitched": frame}, None, [], "1W", 1)
+    solid, dotted = (t for t in figure.data if t.name and t.name.startswith("stitched"))
+    assert (solid.name, solid.line.dash) == ("stitched", "solid")
+    assert (dotted.name, dotted.line.dash) == ("stitched, reconstructed", "dot")
+    assert np.isnan(np.asarray(solid.y, float)).tolist() == [True, False, False, True]
+    assert np.isnan(np.asarray(dotted.y, float)).tolist() == [False, True, True, False]
+
+
 def test_the_fan_shows_each_band_in_the_colour_of_its_legend() -> None:
     """Bands lie beside each other and never over: from the last close to their quantiles, the innermost the darkest."""
     present = frames.forecasts(_forecasts())

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hourcast_viz.live import Card, calibration_card, live_cards, live_table
+from hourcast_viz.live import Card, calibration_card, given_up, issued, live_cards, live_table
 
 
 def _window(days: int = 7, horizon: int | None = 1, **changes: Any) -> dict[str, Any]:
@@ -107,3 +107,31 @@ def test_the_table_holds_every_window() -> None:
     table = live_table([_window(), _window(horizon=None, skill_low=None)])
     assert table["horizon"].tolist() == ["1 h", "all"]
     assert table["skill_low"].isna().tolist() == [False, True]
+
+
+def test_a_series_that_was_given_up_is_told() -> None:
+    """A sentence that names hour and series; none where nothing was given up or serving does not say."""
+    hour = {"hour": "2025-06-26T10:00:00Z", "closed_at": "2025-06-26T10:05:00Z", "given_up": ["QQQ", "GC=F"]}
+    assert given_up(hour) == (
+        "The hour 2025-06-26 10:00 UTC was closed without a bar of QQQ and GC=F, which had not come by the deadline. "
+        "The forecast uses what was known of it."
+    )
+    assert given_up({**hour, "given_up": []}) is None
+    assert given_up(None) is None
+
+
+@pytest.mark.parametrize(
+    ("present", "told"),
+    [
+        (
+            {"alias": "a", "version": 1, "kind": "naive", "issued_at": "2025-01-02T23:00:05Z", "source": "issued"},
+            "alias a (v1, naive), issued 23:00 UTC",
+        ),
+        ({"alias": "b", "version": 2, "kind": "ensemble", "issued_at": None, "source": "computed"}, "alias b (v2, ensemble), not on record"),
+        ({"alias": "a", "version": 1, "kind": None, "issued_at": "2025-01-02T23:00:05Z"}, "alias a (v1), issued 23:00 UTC"),
+        ({"alias": "b", "version": 2, "kind": None}, "alias b (v2, ensemble)"),
+    ],
+)  # fmt: skip
+def test_the_headline_says_who_issued_the_forecast(present: dict[str, Any], told: str) -> None:
+    """Alias, version, kind and hour of issue; what is not recorded says so, and an earlier release's answer reads as before."""
+    assert issued(present, {"alias": "b", "version": 2, "kind": "ensemble"}) == told

@@ -46,6 +46,10 @@ class Bucket(Protocol):
         """All keys that start with `prefix`, sorted."""
         ...
 
+    def delete(self, key: str) -> None:
+        """Take the object away; harmless where there is none."""
+        ...
+
 
 class FolderBucket:
     """A folder; each write goes to a temporary file first and is then renamed."""
@@ -91,6 +95,10 @@ class FolderBucket:
         )
         return sorted(key for key in found if key.startswith(prefix))
 
+    def delete(self, key: str) -> None:
+        """Take the object away; harmless where there is none."""
+        self._path(key).unlink(missing_ok=True)
+
 
 class S3Bucket:
     """An S3 bucket under an optional prefix; credentials come from the AWS_* variables."""
@@ -106,7 +114,9 @@ class S3Bucket:
             import boto3  # 200 ms that folder users need not pay
             from botocore.config import Config
 
-            self._client = boto3.client(
+            # A session of its own: boto3's common one keeps the first credentials that anyone in the process had, and must not be
+            # used by two threads at once.
+            self._client = boto3.session.Session().client(
                 "s3",
                 endpoint_url=self._endpoint_url,
                 region_name=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"),
@@ -157,6 +167,11 @@ class S3Bucket:
             return sorted(
                 item["Key"][len(self._prefix) :] for page in pages for item in page.get("Contents", [])
             )
+
+    def delete(self, key: str) -> None:
+        """Take the object away; harmless where there is none."""
+        with self._talking(key):
+            self._s3().delete_object(Bucket=self._bucket, Key=self._prefix + key)
 
 
 def open_bucket(url: str, s3_endpoint_url: str | None = None, *, attempts: int = 3) -> Bucket:

@@ -58,8 +58,8 @@ def upgrade(revision: str) -> None:
     from hourcast.settings import CoreSettings
     from hourcast.store import open_store
 
-    store = open_store(CoreSettings.load().resolved_database_url)
-    store.upgrade(revision)
+    with open_store(CoreSettings.load().resolved_database_url) as store:
+        store.upgrade(revision)
     click.echo(f"store is at {revision}: {store.engine.url.render_as_string(hide_password=True)}")
 
 

@@ -3,8 +3,8 @@
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Literal, Self
 
 import numpy as np
@@ -17,9 +17,12 @@ __all__ = [
     "ALIAS_ANNOTATION",
     "CHAMPION",
     "CHAMPION_EVIDENCE",
+    "DECIDED_ANNOTATION",
     "HOLD_ANNOTATION",
     "HOUR_S",
+    "NEVER",
     "PIN_ANNOTATION",
+    "STANDS",
     "VERSION_ANNOTATION",
     "AliasIndex",
     "AliasRecord",
@@ -29,6 +32,7 @@ __all__ = [
     "IntArray",
     "ModelRef",
     "PackageManifest",
+    "Seen",
     "alias_date",
     "alias_kind",
     "backtest_alias",
@@ -36,10 +40,15 @@ __all__ = [
     "fingerprint",
     "from_epoch",
     "parse_hour",
+    "parse_moment",
     "to_epoch",
+    "version_number",
 ]
 
 HOUR_S = 3600
+# As moments: of a value that still stands, and of a bar that never was.
+STANDS = np.iinfo(np.int64).max
+NEVER = np.iinfo(np.int64).min
 CHAMPION = "champion"
 # Tag of a version that became champion: JSON of what was proved, of which `champion` is whom it succeeded.
 CHAMPION_EVIDENCE = "champion_evidence"
@@ -47,10 +56,14 @@ VERSION_ANNOTATION = "hourcast.io/model-version"
 ALIAS_ANNOTATION = "hourcast.io/model-alias"
 PIN_ANNOTATION = "hourcast.io/pin"
 HOLD_ANNOTATION = "hourcast.io/hold"
+# Id of the decision about pin or hold that the two annotations follow.
+DECIDED_ANNOTATION = "hourcast.io/decided"
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
+# What an integer column holds.
+_NUMBER, _MOST = re.compile(r"[0-9]{1,10}"), 2**31 - 1
 _PRICES = ("open", "high", "low", "close", "volume")
 
 
@@ -74,9 +87,30 @@ def parse_hour(text: str) -> datetime:
     """
     try:
         moment = datetime.fromisoformat(text.strip().replace(" ", "T"))
-    except ValueError:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise ValueError(f"{text!r} is not a time; write it as 2025-06-26 or 2025-06-26T05:00Z") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def parse_moment(text: str) -> datetime:
+    """Read what `datetime.isoformat` wrote of an aware moment, as UTC.
+
+    Raises:
+        ValueError: when the text is no moment, has no time zone, or lies outside the years 1 to 9999 in UTC.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f"{text[:80]!r} is no time with a zone")
+
+
+def version_number(text: str | None) -> int | None:
+    """The number of a version, or None where the text is none: it comes from annotations, which anyone may write."""
+    number = int(text) if text is not None and _NUMBER.fullmatch(text) else 0
+    return number if 0 < number <= _MOST else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +118,8 @@ class Bars:
     """Closed bars of one symbol, in order of time.
 
     `open_time` and `close_time` are whole seconds since 1970 UTC, shape (n,); prices and volume are
-    float64, shape (n,), prices in the quote currency. `close_time` is the moment from which the bar is known.
+    float64, shape (n,), prices in the quote currency. `close_time` is the moment from which the bar is known. `seen`
+    says how they looked when hours were closed, where that is recorded; features of a recorded hour are built from it.
     """
 
     symbol: str
@@ -95,6 +130,7 @@ class Bars:
     low: FloatArray
     close: FloatArray
     volume: FloatArray
+    seen: "Seen | None" = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return int(self.open_time.shape[0])
@@ -129,6 +165,7 @@ class Bars:
             self.open_time[index],
             self.close_time[index],
             *(getattr(self, name)[index] for name in _PRICES),
+            seen=self.seen,
         )
 
     def known_at(self, moment_s: int) -> Self:
@@ -139,6 +176,24 @@ class Bars:
         """The bars with start_s <= open_time < end_s."""
         first, last = np.searchsorted(self.open_time, [start_s, end_s], side="left")
         return self.take(slice(int(first), int(last)))
+
+    def as_of(self, moment: datetime) -> Self:
+        """The bars with the values that they had at a moment, without those that had not come by then.
+
+        Without a record (`seen`) they are as they are, and so they are for a moment before it begins. History from before
+        it counts as known whenever it was loaded.
+        """
+        record = self.seen
+        at = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+        if record is None or not len(self) or at < record.came.min():
+            return self
+        values = record.values
+        known = (record.came <= at) & (at < record.replaced)
+        first = np.concatenate([[True], values.open_time[1:] != values.open_time[:-1]])
+        known |= first & (record.came > at) & (values.close_time * 1_000_000 <= record.came.min())
+        known &= (values.open_time >= self.open_time[0]) & (values.close_time <= self.close_time[-1])
+        columns = (getattr(values, name)[known] for name in ("open_time", "close_time", *_PRICES))
+        return type(self)(self.symbol, *columns, seen=record.as_of(moment))
 
     def to_json(self) -> dict[str, object]:
         """A JSON-ready form that `from_json` reads back exactly."""
@@ -165,6 +220,60 @@ class Bars:
         if len({array.shape for array in (opened, closed, *prices)}) != 1 or opened.ndim != 1:
             raise DataError(f"bars of {symbol} have columns of different lengths")
         return cls(symbol, opened, closed, *prices)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Every value that the bars of one symbol ever had, and the hours that were closed meanwhile.
+
+    `values` (m,) in order of open time; each was known from `came` (m,) until `replaced` (m,), microseconds since 1970.
+    Of each recorded hour `hour` (k,) epoch s, ascending: when it was closed, `closed_at` (k,) microseconds, and the newest
+    close that its record knows, `newest` (k,) epoch s, which lies before every bar where it knows none.
+    """
+
+    values: Bars
+    came: IntArray
+    replaced: IntArray
+    hour: IntArray
+    closed_at: IntArray
+    newest: IntArray
+
+    def at(self, place: int) -> Bars:
+        """What was known when the hour at `place` was closed."""
+        moment = self.closed_at[place]
+        known = (self.came <= moment) & (moment < self.replaced)
+        if len(self.came) and moment < self.came.min():
+            # Before the record of the symbol begins, what was loaded later counts as known.
+            known = self.replaced == STANDS
+        return self.values.take(known & (self.values.close_time <= self.newest[place]))
+
+    def as_of(self, moment: datetime) -> "Seen":
+        """The same as it was at a moment: what came later is absent, and what was replaced later stands."""
+        at = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+        if not len(self.came) or at < self.came.min():
+            return self
+        known = self.came <= at
+        replaced = np.where(self.replaced > at, STANDS, self.replaced)
+        return replace(self, values=self.values.take(known), came=self.came[known], replaced=replaced[known])
+
+    def differs(self, within_s: int) -> npt.NDArray[np.bool_]:
+        """(k,): whether a bar that closed within so many seconds before the hour is another today than it was then."""
+        stands = self.replaced == STANDS
+        close, came = self.values.close_time[stands], self.came[stands]
+        # Closes are in order; two etls at once could break that, and then more hours are looked at than need be.
+        closed_by = np.minimum.accumulate(self.closed_at[::-1])[::-1]
+        first = np.searchsorted(self.hour, close)
+        last = np.minimum(
+            np.searchsorted(closed_by, came), np.searchsorted(self.hour, close + within_s, side="right")
+        )
+        late = last > first
+        edges = np.zeros(len(self.hour) + 1, np.int64)
+        np.add.at(edges, first[late], 1)
+        np.add.at(edges, last[late], -1)
+        at = np.searchsorted(close, self.hour, side="right") - 1
+        newest = np.where(at >= 0, close[np.maximum(at, 0)], NEVER) if len(close) else np.full(len(at), NEVER)
+        differs: npt.NDArray[np.bool_] = (np.cumsum(edges[:-1]) > 0) | (newest != self.newest)
+        return differs
 
 
 def fingerprint(bars: Mapping[str, Bars]) -> str:

@@ -6,6 +6,7 @@ __all__ = [
     "HourcastError",
     "RefusedError",
     "UnavailableError",
+    "UndecidedError",
 ]
 
 
@@ -41,3 +42,7 @@ class RefusedError(HourcastError):
     """What was asked for is understood and not allowed."""
 
     exit_code = 6
+
+
+class UndecidedError(HourcastError):
+    """A decision that was asked for was not made or could not be stored; nothing has changed."""

@@ -6,7 +6,8 @@ forward for at most `max_staleness_s`, never filled from the future. Every sum o
 number of lags, so that a row does not depend on how much history was read.
 """
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -25,8 +26,11 @@ __all__ = [
     "Features",
     "Grid",
     "build",
+    "feature_names",
+    "fingerprint",
     "hourly_grid",
     "log_volatilities",
+    "seen_otherwise",
     "why_unusable",
 ]
 
@@ -201,6 +205,9 @@ def log_volatilities(
 def build(bars: Mapping[str, Bars], spec: FeatureSpec, origins: IntArray) -> Features:
     """Features of each origin, from what was known at it.
 
+    Where bars come with a record of how they looked when an hour was closed (`Bars.seen`), the origins that are recorded
+    hours are built from that: training sees the delays and the values that serving saw.
+
     Args:
         bars: bars by symbol; a missing exogenous series counts as unknown. Bars after an origin are not used.
         spec: how to build.
@@ -213,6 +220,49 @@ def build(bars: Mapping[str, Bars], spec: FeatureSpec, origins: IntArray) -> Fea
         DataError: when the target has no bars, or none that reach to an origin.
     """
     origins = np.asarray(origins, np.int64)
+    made = _build(bars, spec, origins)
+    symbols = (spec.target, *(f.symbol for f in spec.exogenous))
+    within_s = spec.history_h * HOUR_S + max((f.max_staleness_s for f in spec.exogenous), default=0)
+    for i, then in seen_otherwise({s: bars[s] for s in symbols if s in bars}, within_s, origins):
+        if not len(then[spec.target]):
+            made.usable[i] = False
+            continue
+        one = _build(then, spec, origins[[i]])
+        for name in ("x", "log_volatility", "last_close", "usable"):
+            getattr(made, name)[i] = getattr(one, name)[0]
+    return made
+
+
+def seen_otherwise(
+    bars: Mapping[str, Bars], within_s: int, origins: IntArray
+) -> Iterator[tuple[int, dict[str, Bars]]]:
+    """Places of origins at whose close bars were others than today, each with the bars of then.
+
+    Args:
+        bars: bars by symbol.
+        within_s: seconds before an origin in which bars matter.
+        origins: (N,) epoch seconds.
+    """
+    seen = {symbol: part.seen for symbol, part in bars.items()}
+    differs = {
+        int(hour)
+        for record in seen.values()
+        if record is not None
+        for hour in record.hour[record.differs(within_s)]
+    }
+    if not differs:
+        return
+    for i, origin in enumerate(origins.tolist()):
+        if origin in differs:
+            then = {symbol: bars[symbol] for symbol in seen}
+            for symbol, record in seen.items():
+                place = -1 if record is None else int(np.searchsorted(record.hour, origin))
+                if record is not None and place < len(record.hour) and record.hour[place] == origin:
+                    then[symbol] = record.at(place)
+            yield i, then
+
+
+def _build(bars: Mapping[str, Bars], spec: FeatureSpec, origins: IntArray) -> Features:
     target = bars.get(spec.target, Bars.empty(spec.target))
     window, halflives = spec.window, spec.volatility.halflives_h
     if not len(origins):
@@ -281,6 +331,36 @@ def build(bars: Mapping[str, Bars], spec: FeatureSpec, origins: IntArray) -> Fea
         windows[:, :, scaled] = np.clip(windows[:, :, scaled] / sigma[part], -_CLIP, _CLIP)
         x[part] = windows
     return Features(origins, x, volatility[safe - first], grid.close[safe], usable)
+
+
+def feature_names(spec: FeatureSpec) -> tuple[str, ...]:
+    """A name for each of the `width` features of an hour, in the order of `Features.x`."""
+    halflives = spec.volatility.halflives_h
+    middle = len(halflives) // 2
+    return (
+        "return",
+        "range",
+        *(f"trend_{h}h" for h in _TRENDS_H),
+        "volume",
+        *(f"volatility_{halflives[k]:g}h" for k in range(len(halflives)) if k != middle),
+        *("day_sin", "day_cos", "week_sin", "week_cos"),
+        *(f"{f.symbol}_{what}" for f in spec.exogenous for what in ("return", "age", "open")),
+    )
+
+
+def fingerprint(made: Features) -> tuple[str, ...]:
+    """One mark for each origin of what a model sees there: 16 hex digits of SHA-256.
+
+    Over the bytes of `x[i]`, `log_volatility[i]` and `last_close[i]`, little-endian. It depends on neither the other
+    origins nor on how much history was read. That of an unusable origin means nothing.
+    """
+    x = np.ascontiguousarray(made.x, dtype="<f4")
+    volatility = np.ascontiguousarray(made.log_volatility, dtype="<f8")
+    last_close = np.ascontiguousarray(made.last_close, dtype="<f8")
+    return tuple(
+        hashlib.sha256(x[i].tobytes() + volatility[i].tobytes() + last_close[i].tobytes()).hexdigest()[:16]
+        for i in range(len(made.origin))
+    )
 
 
 def why_unusable(bars: Bars, spec: FeatureSpec, origin_s: int) -> str:

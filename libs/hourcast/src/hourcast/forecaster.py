@@ -16,10 +16,19 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from hourcast import __version__
 from hourcast.conformal import ConformalState, shifted
 from hourcast.contracts import HOUR_S, Bars, FloatArray, Golden, IntArray, from_epoch
-from hourcast.errors import DataError
-from hourcast.features import Features, FeatureSpec, build, hourly_grid, why_unusable
+from hourcast.errors import ConfigurationError, DataError
+from hourcast.features import (
+    Features,
+    FeatureSpec,
+    build,
+    fingerprint,
+    hourly_grid,
+    seen_otherwise,
+    why_unusable,
+)
 from hourcast.volatility import season
 
 __all__ = [
@@ -30,6 +39,7 @@ __all__ = [
     "ForecasterSpec",
     "Forecasts",
     "Kind",
+    "Looked",
     "Member",
     "TrainingSpan",
     "check_golden",
@@ -44,9 +54,11 @@ LEVELS: tuple[float, ...] = tuple(round(0.05 * i, 2) for i in range(1, 20))
 HORIZONS: tuple[int, ...] = tuple(range(1, 25))
 NAIVE_WINDOW_H = 720
 SCHEMA = 2
-Kind = Literal["boosting", "ensemble", "lstm", "naive", "transformer", "volatility"]
+Kind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+"""A kind of model. It is a name alone, and a folder's: what a specification holds says how it forecasts."""
+
+_WITHOUT_Z = ("ensemble", "naive")
 _SPEC, _NETWORK, _MEMBERS = "spec.json", "network.onnx", "members"
-_WITHOUT_NETWORK = ("ensemble", "naive", "volatility")
 _BATCH = 4096
 
 
@@ -72,7 +84,7 @@ class Member(_Closed):
 class ForecasterSpec(_Closed):
     """Everything about a forecaster but the network's weights.
 
-    `base` (horizons, levels) is z itself where there is no network (kind `volatility`). `calibration` (horizons,
+    `base` (horizons, levels) is z itself where there is no network, as of kind `volatility`. `calibration` (horizons,
     levels) multiplies each quantile's distance from the median, `conformal` goes on from there as closes come;
     `median_shrink` in [0, 1] multiplies the median itself, 0 meaning that the point forecast is the last close.
     """
@@ -103,7 +115,7 @@ class ForecasterSpec(_Closed):
             raise ValueError("horizons must be positive, ascending and distinct")
         if tuple(sorted(set(self.levels))) != self.levels or 0.5 not in self.levels:
             raise ValueError("levels must be ascending and distinct and hold 0.5")
-        if self.kind not in ("naive", "ensemble") and self.features is None:
+        if self.kind not in _WITHOUT_Z and self.features is None:
             raise ValueError(f"a forecaster of kind {self.kind} needs features")
         if self.features is not None and self.features.target != self.target:
             raise ValueError("features must be of the same target")
@@ -113,8 +125,10 @@ class ForecasterSpec(_Closed):
             table = getattr(self, name)
             if table is not None and [len(row) for row in table] != [len(self.levels)] * len(self.horizons):
                 raise ValueError(f"{name} must have the shape (horizons, levels)")
-        if (self.kind == "volatility") != (self.base is not None):
-            raise ValueError("base belongs to the kind volatility, and to no other")
+        if self.base is not None and self.kind in _WITHOUT_Z:
+            raise ValueError(f"a forecaster of kind {self.kind} has no base")
+        if self.kind == "volatility" and self.base is None:
+            raise ValueError("a forecaster of kind volatility needs base")
         if (self.kind == "ensemble") != bool(self.members):
             raise ValueError("members belong to the kind ensemble, and to no other")
         if self.members:
@@ -128,6 +142,11 @@ class ForecasterSpec(_Closed):
         ):
             raise ValueError("conformal must have the same horizons and levels")
         return self
+
+    @property
+    def has_network(self) -> bool:
+        """Whether z comes from `network.onnx`: of every kind that gives a z and has no `base`."""
+        return self.kind not in _WITHOUT_Z and self.base is None
 
     @property
     def history_h(self) -> int:
@@ -148,7 +167,8 @@ class Forecasts:
     """Forecasts from N origins.
 
     `origin` (N,) epoch seconds; `horizons` (H,) hours; `levels` (Q,); `last_close` (N,) and
-    `quantiles` (N, H, Q) in the quote currency, not crossing.
+    `quantiles` (N, H, Q) in the quote currency, not crossing. `fingerprints` (N,) of what was looked at; empty unless
+    it was asked for.
     """
 
     origin: IntArray
@@ -156,6 +176,7 @@ class Forecasts:
     levels: tuple[float, ...]
     last_close: FloatArray
     quantiles: FloatArray
+    fingerprints: tuple[str, ...] = ()
 
     @property
     def target_time(self) -> IntArray:
@@ -177,7 +198,16 @@ class Forecasts:
         wanted = tuple(horizons)
         _refuse_unknown(wanted, self.horizons)
         chosen = [self.horizons.index(h) for h in wanted]
-        return Forecasts(self.origin, wanted, self.levels, self.last_close, self.quantiles[:, chosen])
+        some = self.quantiles[:, chosen]
+        return Forecasts(self.origin, wanted, self.levels, self.last_close, some, self.fingerprints)
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a forecaster looks at from N origins: features by specification, in order, and `fingerprints` (N,)."""
+
+    tables: Mapping[FeatureSpec, Features]
+    fingerprints: tuple[str, ...]
 
 
 def _refuse_unknown(wanted: Sequence[int], known: Sequence[int]) -> None:
@@ -196,12 +226,28 @@ def naive_quantiles(
 ) -> tuple[FloatArray, FloatArray, np.ndarray[Any, np.dtype[np.bool_]]]:
     """The naive floor: the last close, with the quantiles of the last `window_h` h-hour log-returns around it.
 
-    The quantiles are centred on their median, so that the point forecast is exactly "the price stays".
+    The quantiles are centred on their median, so that the point forecast is exactly "the price stays". As in
+    `hourcast.features.build`, a recorded hour is forecast from the bars as they were at its close.
 
     Returns:
         prices (N, H, Q), last close (N,), and which origins have enough history (N,).
     """
     origins = np.asarray(origins, np.int64)
+    made = _naive_quantiles(bars, origins, horizons, levels, window_h)
+    within_s = (window_h + max(horizons) + 1) * HOUR_S
+    for i, then in seen_otherwise({bars.symbol: bars}, within_s, origins):
+        if not len(then[bars.symbol]):
+            made[2][i] = False
+            continue
+        one = _naive_quantiles(then[bars.symbol], origins[[i]], horizons, levels, window_h)
+        for whole, part in zip(made, one, strict=True):
+            whole[i] = part[0]
+    return made
+
+
+def _naive_quantiles(
+    bars: Bars, origins: IntArray, horizons: Sequence[int], levels: Sequence[float], window_h: int
+) -> tuple[FloatArray, FloatArray, np.ndarray[Any, np.dtype[np.bool_]]]:
     need = window_h + max(horizons)
     earliest = int(origins.min()) - (need + 1) * HOUR_S
     # From the bar that was the newest then, so that a hole there does not depend on how much history was read.
@@ -231,6 +277,30 @@ def naive_quantiles(
     return prices, last, usable
 
 
+def _naive_fingerprint(bars: Bars, origins: IntArray, need_h: int) -> tuple[str, ...]:
+    """One mark for each origin of the closes that the naive floor looks at; that of an unusable origin means nothing."""
+    earliest = int(origins.min()) - (need_h + 1) * HOUR_S
+    first = int(np.searchsorted(bars.close_time, earliest, side="right")) - 1
+    grid = hourly_grid(bars.take(slice(max(first, 0), None)), int(origins.max()))
+    closes = np.ascontiguousarray(grid.close, dtype="<f8")
+    ends = grid.index(origins) + 1
+    return tuple(
+        hashlib.sha256(closes[max(end - need_h - 1, 0) : max(end, 0)].tobytes()).hexdigest()[:16]
+        for end in ends.tolist()
+    )
+
+
+def _floor_fingerprint(target: Bars, origins: IntArray, need_h: int) -> tuple[str, ...]:
+    """The same from bars that may come with how they looked when an hour was closed, as features do."""
+    marks, seen = list(_naive_fingerprint(target, origins, need_h)), target.seen
+    if seen is not None:
+        for i in np.flatnonzero(np.isin(origins, seen.hour)).tolist():
+            then = seen.at(int(np.searchsorted(seen.hour, origins[i])))
+            if len(then):
+                marks[i] = _naive_fingerprint(then, origins[i : i + 1], need_h)[0]
+    return tuple(marks)
+
+
 class Forecaster:
     """A loaded forecaster. `predict` may be called from several threads at once."""
 
@@ -248,7 +318,7 @@ class Forecaster:
             theirs = member.spec
             if (theirs.target, theirs.horizons, theirs.levels) != (spec.target, spec.horizons, spec.levels):
                 raise DataError(f"the member {theirs.kind} forecasts something else than its ensemble")
-        if spec.kind in _WITHOUT_NETWORK:
+        if not spec.has_network:
             if network is not None:
                 raise DataError(f"a forecaster of kind {spec.kind} has no network, but network.onnx is there")
             return
@@ -301,6 +371,7 @@ class Forecaster:
         *,
         skip_unusable: bool = False,
         shift: FloatArray | None = None,
+        fingerprints: bool = False,
     ) -> Forecasts:
         """Forecast from each origin with one run of the network.
 
@@ -311,6 +382,8 @@ class Forecaster:
             skip_unusable: leave out origins that lack history, instead of refusing them.
             shift: conformal shift (H, Q) or (N, H, Q) over the spec's horizons and levels; default: that of the
                 spec's own state. Ignored by the naive floor, which is the reference.
+            fingerprints: say of each origin what was looked at: `features.fingerprint` of a model with one table of
+                features, one mark of all tables and the floor's closes where an ensemble has several.
 
         Raises:
             DataError: when an origin lacks history, a horizon is unknown, or the network gives no number.
@@ -325,21 +398,56 @@ class Forecaster:
         if not len(at):
             shape = (0, len(wanted), len(spec.levels))
             return Forecasts(at, wanted, spec.levels, np.empty(0), np.empty(shape))
+        built: dict[FeatureSpec, Features] = {}
         if spec.kind == "naive":
             quantiles, last, usable = self._naive(target, at, wanted, skip_unusable)
         else:
-            returns, last, usable = self._returns(bars, at, wanted, skip_unusable, {})
+            returns, last, usable = self._returns(bars, at, wanted, skip_unusable, built)
             if shift is None and spec.conformal is not None:
                 shift = spec.conformal.table
             if shift is not None:
                 chosen = [spec.horizons.index(h) for h in wanted]
                 returns = shifted(returns, shift[..., chosen, :], spec.levels.index(0.5))
             quantiles = last[:, None, None] * np.exp(returns)
+        marks = self._fingerprints(target, at, built) if fingerprints else ()
         if skip_unusable:
+            marks = tuple(mark for mark, keep in zip(marks, usable, strict=False) if keep)
             at, last, quantiles = at[usable], last[usable], quantiles[usable]
         if not np.isfinite(quantiles).all():
             raise DataError(f"the {spec.kind} model gave a value that is not a number")
-        return Forecasts(at, wanted, spec.levels, last, quantiles)
+        return Forecasts(at, wanted, spec.levels, last, quantiles, marks)
+
+    @property
+    def feature_specs(self) -> Mapping[FeatureSpec, str]:
+        """Each table of features that a forecast looks at, with the kind of the first that does; none for the naive floor."""
+        if self.spec.kind == "ensemble":
+            found: dict[FeatureSpec, str] = {}
+            for member in self.members:
+                for spec, kind in member.feature_specs.items():
+                    found.setdefault(spec, kind)
+            return found
+        return {} if self.spec.features is None else {self.spec.features: self.spec.kind}
+
+    def look(self, bars: Mapping[str, Bars], origins: IntArray) -> "Looked":
+        """What a forecast from each origin looks at, and the fingerprint that it carries; nothing is forecast.
+
+        Raises:
+            DataError: when there are no bars of the target.
+        """
+        built = {spec: build(bars, spec, origins) for spec in self.feature_specs}
+        return Looked(built, self._fingerprints(bars[self.spec.target], origins, built))
+
+    def _fingerprints(
+        self, target: Bars, at: IntArray, built: Mapping[FeatureSpec, Features]
+    ) -> tuple[str, ...]:
+        floors = [each.spec for each in (self, *self.members) if each.spec.kind == "naive"]
+        tables = [fingerprint(features) for features in built.values()]
+        tables += [_floor_fingerprint(target, at, s.naive_window_h + max(s.horizons)) for s in floors]
+        if len(tables) == 1:
+            return tables[0]
+        return tuple(
+            hashlib.sha256("".join(marks).encode()).hexdigest()[:16] for marks in zip(*tables, strict=True)
+        )
 
     def _naive(
         self, target: Bars, at: IntArray, wanted: tuple[int, ...], skip_unusable: bool
@@ -430,6 +538,7 @@ def load(directory: Path) -> Forecaster:
     Raises:
         DataError: when a file is missing, is not what it should be, or the parts do not fit each other; what is wrong
             with a member begins with its folder.
+        ConfigurationError: when a later release wrote it, in a form that this one does not know.
     """
     try:
         written = (directory / _SPEC).read_bytes()
@@ -437,7 +546,12 @@ def load(directory: Path) -> Forecaster:
     except FileNotFoundError:
         raise DataError("spec.json is missing; this is no forecaster") from None
     except ValidationError as error:
-        if (schema := _schema_of(written)) not in (None, SCHEMA):
+        schema = _schema_of(written)
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise ConfigurationError(
+                f"spec.json has schema {schema}, and this Hourcast ({__version__}) reads schema {SCHEMA}; upgrade Hourcast"
+            ) from None
+        if schema not in (None, SCHEMA):
             raise DataError(
                 f"spec.json has schema {schema}, and this Hourcast reads schema {SCHEMA}; train again with `hourcast train`"
             ) from None

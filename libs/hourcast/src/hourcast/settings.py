@@ -4,21 +4,41 @@ Every field is read from the environment as `HOURCAST_<NAME>`; `docs/configurati
 and a test compares.
 """
 
+import json
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from hourcast.errors import ConfigurationError
 
-__all__ = ["DEFAULT_SERIES", "RUNNING_ENV", "CoreSettings", "Series", "with_password"]
+__all__ = [
+    "DEFAULT_SERIES",
+    "LISTED",
+    "RUNNING_ENV",
+    "CoreSettings",
+    "Series",
+    "StreamSettings",
+    "with_password",
+]
 
 RUNNING_ENV = "running.env"
 """File in the state folder with what a running `hourcast up` has set."""
@@ -31,7 +51,12 @@ class Series(BaseModel):
 
     symbol: Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9^=._/-]+$")]
     role: Literal["target", "exogenous"] = "exogenous"
-    provider: Literal["ccxt", "yfinance"] = "yfinance"
+    provider: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z][a-z0-9_]{0,31}$", description="`ccxt`, `yfinance`, or another that the etl knows"
+        ),
+    ] = "yfinance"
     calendar: Annotated[
         str, Field(description="`always`, `XNYS`, `VIX`, or another name known to exchange_calendars")
     ] = "always"
@@ -55,6 +80,24 @@ DEFAULT_SERIES: tuple[Series, ...] = (
     Series(symbol="^VIX", calendar="VIX", files=("vix_1h.csv", "VIX*.csv")),
     Series(symbol="GC=F", calendar="CMES", files=("gold_1h.csv", "GC*.csv")),
 )
+
+
+def _listed(value: object) -> object:
+    """Words with commas between them, or JSON; `none` is the empty list."""
+    if not isinstance(value, str):
+        return value
+    if value.strip().lower() == "none":
+        return ()
+    if not value.lstrip().startswith("["):
+        return tuple(word.strip() for word in value.split(","))
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise ValueError('this is no JSON; write it as A,B or as ["A", "B"]') from None
+
+
+LISTED = BeforeValidator(_listed)
+"""With `NoDecode`, of a setting that is a list of words: it may be written without JSON."""
 
 
 class CoreSettings(BaseSettings):
@@ -168,6 +211,12 @@ class CoreSettings(BaseSettings):
         """
         try:
             return cls(**overrides)  # type: ignore[arg-type]  # keyword names are checked by pydantic
+        except SettingsError as error:
+            found = re.search(r'field "(\w+)"', str(error))
+            name = found[1].upper() if found else "…"
+            raise ConfigurationError(
+                f"HOURCAST_{name}: {error.__cause__ or error}; write it as JSON"
+            ) from None
         except ValidationError as error:
             lines = []
             for problem in error.errors():
@@ -176,6 +225,29 @@ class CoreSettings(BaseSettings):
                     f"HOURCAST_{name.upper().removeprefix('HOURCAST_')}: {problem['msg']} (given: {_shown(name, problem['input'])})"
                 )
             raise ConfigurationError("; ".join(lines)) from None
+
+
+class StreamSettings(CoreSettings):
+    """What a stream's models look at: read where they are made and where their bars are collected."""
+
+    feature_series: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        LISTED,
+        Field(
+            description="exogenous series that models look at, with commas between them or as JSON, or `none`; "
+            "a series earns its place in `hourcast compare`, and a run that gets no bars of another is not partial"
+        ),
+    ] = ("QQQ",)
+
+    @model_validator(mode="after")
+    def _known_features(self) -> Self:
+        known = [series.symbol for series in self.exogenous]
+        # The default names a series that an installation need not have.
+        told = "feature_series" in self.model_fields_set
+        if told and (unknown := [symbol for symbol in self.feature_series if symbol not in known]):
+            raise ValueError(f"feature series {unknown} are not among the exogenous series {known}")
+        return self
 
 
 def with_password(url: SecretStr, password: SecretStr | None, name: str) -> str:

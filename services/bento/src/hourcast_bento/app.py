@@ -1,33 +1,46 @@
 """The HTTP endpoints. `Serving` does the work; here are only forms of questions and answers."""
 
+import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from fastapi import BackgroundTasks, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hourcast import __version__
-from hourcast.contracts import alias_kind, parse_hour
+from hourcast.contracts import alias_kind
 from hourcast.errors import ConfigurationError, DataError, HourcastError, RefusedError, UnavailableError
-from hourcast_bento import callback
+from hourcast.failing import read_failing
+from hourcast.store import Hour
+from hourcast_bento import answers, callback
 from hourcast_bento.docs_page import DOCS_PAGE
+from hourcast_bento.gate import Gate
 from hourcast_bento.horizons import FORMS, parse_horizons
-from hourcast_bento.own_bars import OwnBars, Read, check, read
+from hourcast_bento.moments import parse_moment
+from hourcast_bento.own_bars import MAX_BYTES, OwnBars, Read, TooLargeError, check, read
 from hourcast_bento.serving import Calibration, Made, NotFoundError, Serving
 
 __all__ = ["build_app"]
 
 _LOG = logging.getLogger(__name__)
 _MAX_BARS = 10_000
+# A year of weekly versions.
+_MOST_ROLLS = 52
+_LARGE, _BODY_S = 2**19, 10.0
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
+T = TypeVar("T")
+_TIME: dict[str, Any] = {"json_schema_extra": {"format": "date-time"}}
 _NO_OTHER_HOST = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:"}
 _FAILED = "the server failed at this request; the operator finds the reason in its log"
 
@@ -58,7 +71,7 @@ def _moment(name: str, text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        return parse_hour(text)
+        return parse_moment(text)
     except ValueError as error:
         raise _BadInputError(f"{name}: {error}") from None
 
@@ -105,12 +118,26 @@ _OWN_BARS_BODY = {
 
 
 async def _read_own(request: Request) -> Read:
+    body = bytearray()
     try:
-        return read(await request.body())
+        async with asyncio.timeout(_BODY_S):
+            async for part in request.stream():
+                body += part
+                if len(body) > MAX_BYTES:
+                    break
+    except TimeoutError:
+        raise HTTPException(408, f"the body did not come within {_BODY_S:g} s") from None
+    try:
+        return await _apart_if_large(len(body), lambda: read(bytes(body)))
     except ValidationError as error:
         raise RequestValidationError(
             [{**item, "loc": ("body", *item["loc"])} for item in error.errors()]
         ) from None
+
+
+async def _apart_if_large(size: int, work: Callable[[], T]) -> T:
+    """In a thread of its own where the event loop would stand still for long; it costs as much as a small forecast."""
+    return work() if size < _LARGE else await run_in_threadpool(work)
 
 
 def _schemas() -> dict[str, Any]:
@@ -128,7 +155,7 @@ def _body(serving: Serving, made: Made) -> dict[str, Any]:
     point = np.round(forecasts.point, digits).tolist()
     target, origin = forecasts.target_time, _text(forecasts.origin)
     target_text = [_text(row) for row in target] if len(origin) else []
-    info, asked = made.info, made.asked
+    asked = made.asked
     rows = []
     for i, begun in enumerate(origin):
         for j, horizon in enumerate(forecasts.horizons):
@@ -145,38 +172,64 @@ def _body(serving: Serving, made: Made) -> dict[str, Any]:
                 "actual": actual if math.isfinite(actual) else None,
             }
             if made.aliases:
-                row |= {"alias": made.aliases[i], "version": made.versions[i]}
+                at = made.issued_at[i]
+                row |= {"alias": made.aliases[i], "version": made.versions[i], "issued_at": _json(at)}
+            row["source"] = made.source if not made.aliases else "issued" if at else "reconstructed"
             rows.append(row)
-    age = (made.now - made.newest_close).total_seconds() if made.newest_close else None
+    fan = made.fan
+    # What was issued is told as it was then: every server gives the same bytes, at whatever moment of the hour.
+    now, newest = (made.now, made.newest_close) if fan is None else (fan.issued_at, fan.origin)
+    of = fan or made.info
     return {
         "model": serving.settings.model_name,
         "symbol": serving.settings.target.symbol,
         "alias": made.alias,
-        "version": info.version if info else None,
-        "run_id": info.run_id if info else None,
-        "kind": info.kind if info else None,
-        "data_fingerprint": info.data_fingerprint if info else None,
+        "version": of.version if of else None,
+        "run_id": of.run_id if of else None,
+        "kind": of.kind if of else None,
+        "data_fingerprint": of.data_fingerprint if of else None,
         "synthetic": serving.info.synthetic,
-        "now": _json(made.now),
-        "newest_bar_close": _json(made.newest_close),
-        "bar_age_s": age,
+        "source": made.source,
+        "issued_at": _json(fan.issued_at) if fan and fan.source == "issued" else None,
+        "fingerprint": fan.fingerprint if fan else None,
+        "calibration": dict(sorted(fan.calibration.items())) if fan and fan.calibration else None,
+        "note": made.note,
+        "now": _json(now),
+        "newest_bar_close": _json(newest),
+        "bar_age_s": (now - newest).total_seconds() if newest else None,
         "levels": list(forecasts.levels),
         "forecasts": rows,
     }
 
 
-def _headers(body: dict[str, Any]) -> dict[str, str]:
+def _headers(serving: Serving, made: Made, body: dict[str, Any]) -> dict[str, str]:
+    """Who made the forecast and who answers; the age is that of the moment of the answer."""
+    age = (made.now - made.newest_close).total_seconds() if made.newest_close else None
     named = {
+        "X-Hourcast-Served-Version": serving.info.version,
         "X-Hourcast-Model-Version": body["version"],
         "X-Hourcast-Model-Alias": body["alias"],
         "X-Hourcast-Run-Id": body["run_id"],
         "X-Hourcast-Data-Fingerprint": body["data_fingerprint"],
-        "X-Hourcast-Bar-Age-S": body["bar_age_s"],
+        "X-Hourcast-Bar-Age-S": age,
         "X-Hourcast-Synthetic": str(body["synthetic"]).lower(),
     }
     if len(body["forecasts"]) > 0:
         named["X-Hourcast-Target-Time"] = body["forecasts"][0]["target_time"]
     return {name: str(value) for name, value in named.items() if value is not None}
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: answers.PROBLEMS[status] for status in (*statuses, 422, 500, 503)}
+
+
+def _page_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The same for an endpoint that answers a page: FastAPI would take its problems for pages too."""
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {
+        status: {"description": told["description"], "content": content}
+        for status, told in _problems(*statuses).items()
+    }
 
 
 def build_app(serving: Callable[[], Serving]) -> FastAPI:
@@ -190,6 +243,8 @@ def build_app(serving: Callable[[], Serving]) -> FastAPI:
         swagger_ui_oauth2_redirect_url=None,
     )
     _add_errors(app)
+    # Under `bentoml serve` nobody else does; our server's own gate lies before BentoML and lets no more than these through.
+    app.add_middleware(Gate)
     _add_state(app, serving)
     _add_forecasts(app, serving)
 
@@ -212,7 +267,7 @@ def build_app(serving: Callable[[], Serving]) -> FastAPI:
         """The documentation is the way in."""
         return RedirectResponse("/docs")
 
-    @app.api_route("/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
+    @app.api_route("/{path:path}", methods=_METHODS, include_in_schema=False)
     def nothing(path: str) -> None:
         """Any other path, or a known one with another method."""
         others = {
@@ -221,7 +276,7 @@ def build_app(serving: Callable[[], Serving]) -> FastAPI:
             if isinstance(route, Route) and "{" not in route.path
         }
         if f"/{path}" in others:
-            raise HTTPException(405)
+            raise HTTPException(405, headers={"Allow": ", ".join(sorted(others[f"/{path}"]))})
         raise HTTPException(404)
 
     return app
@@ -248,31 +303,36 @@ async def _known_query(request: Request) -> None:
 
 
 def _add_state(app: FastAPI, serving: Callable[[], Serving]) -> None:
-    @app.get("/health", tags=["state"])
+    @app.get("/health", tags=["state"], response_model=answers.Health, responses=_problems())
     def health() -> JSONResponse:
         """What is served, and whether its bars are fresh."""
         s = serving()
         now: datetime | None = None
         newest: datetime | None = None
+        hour: Hour | None = None
         try:
             now = s.clock.now()
             newest = s.newest_close(now)
+            hour = s.newest_hour(now)
             reason = s.stale_reason(newest, now)
         except UnavailableError as error:
             reason = _public(error)
         info = s.info
+        failing = read_failing(s.settings.state_dir)
         body = {
-            "status": "degraded" if reason else "ok",
+            "status": "degraded" if reason or failing else "ok",
             "model": info.model, "symbol": s.settings.target.symbol, "version": info.version, "alias": s.alias,
             "kind": info.kind, "run_id": info.run_id, "data_fingerprint": info.data_fingerprint,
             "trained_through": info.trained_through.isoformat(), "decided_at": info.decided_at,
             "synthetic": info.synthetic, "now": now, "newest_bar_close": newest,
             "bar_age_s": (now - newest).total_seconds() if now and newest else None,
             "stale": reason is not None, "reason": reason,
+            "hour": {"hour": hour.hour, "closed_at": hour.closed_at, "given_up": list(hour.given_up)} if hour else None,
+            "failing": [{"part": f.part, "since": f.since, "reason": f.reason} for f in failing],
         }  # fmt: skip
         return JSONResponse(_json(body))
 
-    @app.get("/aliases", tags=["state"])
+    @app.get("/aliases", tags=["state"], response_model=answers.Aliases, responses=_problems())
     def aliases() -> JSONResponse:
         """Every alias that the registry had, the newest first, and whether its package is there."""
         s = serving()
@@ -292,18 +352,22 @@ def _add_state(app: FastAPI, serving: Callable[[], Serving]) -> None:
         }  # fmt: skip
         return JSONResponse(_json(body))
 
-    @app.get("/freshness", tags=["state"])
+    @app.get("/freshness", tags=["state"], response_model=answers.Fresh, responses=_problems())
     def freshness() -> JSONResponse:
         """How fresh each series is, and which hours of the target are missing."""
         return JSONResponse(_json(serving().freshness()))
 
-    @app.get("/history", tags=["state"])
+    @app.get("/history", tags=["state"], response_model=answers.History, responses=_problems())
     def history(limit: Annotated[int, Query(ge=1, le=5000)] = 200) -> JSONResponse:
-        """What was done and why, the newest first, and what was in production when."""
+        """What was done and why, the newest first, what the newest 52 rolls brought into production, and what stands in a version's way."""
         s = serving()
+        blocked = s.store.standing(s.settings.model_name).blocked
         events = s.store.events(s.settings.model_name, limit=limit)
-        rolled = list(reversed(s.store.events(s.settings.model_name, kind="rolled", limit=5000)))
-        kinds = {e.version: e.kind for e in s.store.evaluations(s.settings.model_name)}
+        rolled = list(
+            reversed(s.store.events(s.settings.model_name, kind="rolled", limit=min(limit, _MOST_ROLLS)))
+        )
+        versions = {e.version for e in rolled if e.version is not None}
+        kinds = s.store.kinds(s.settings.model_name, versions)
         production = [
             {
                 "version": e.version, "alias": e.alias, "kind": kinds.get(e.version or 0, "unknown"), "from": e.at,
@@ -319,10 +383,17 @@ def _add_state(app: FastAPI, serving: Callable[[], Serving]) -> None:
             for e in events
         ]  # fmt: skip
         return JSONResponse(
-            _json({"synthetic": s.info.synthetic, "events": shown, "in_production": production})
+            _json(
+                {
+                    "synthetic": s.info.synthetic,
+                    "events": shown,
+                    "in_production": production,
+                    "blocked": asdict(blocked) if blocked else None,
+                }
+            )
         )
 
-    @app.get("/skill", tags=["state"])
+    @app.get("/skill", tags=["state"], response_model=answers.Skill, responses=_problems())
     def skill() -> JSONResponse:
         """Errors of each alias beside "the price stays" on the same hours, and live coverage and skill over 7 and 30 days."""
         s = serving()
@@ -332,7 +403,7 @@ def _add_state(app: FastAPI, serving: Callable[[], Serving]) -> None:
         }  # fmt: skip
         return JSONResponse(_json(body))
 
-    @app.get("/calibration", tags=["state"])
+    @app.get("/calibration", tags=["state"], response_model=answers.Calibrated, responses=_problems())
     def calibration() -> JSONResponse:
         """How far the closes that came have stretched the served version's intervals since its training."""
         return JSONResponse(_json(_calibration(serving(), serving().calibration())))
@@ -341,7 +412,7 @@ def _add_state(app: FastAPI, serving: Callable[[], Serving]) -> None:
         "/report",
         tags=["state"],
         response_class=HTMLResponse,
-        responses={404: {"description": "no report yet"}},
+        responses=_page_problems(404),
     )
     def report() -> HTMLResponse:
         """The newest back-test report: one page that needs no other host."""
@@ -354,11 +425,11 @@ def _add_state(app: FastAPI, serving: Callable[[], Serving]) -> None:
         made_at, page = found
         return HTMLResponse(page, headers={"X-Hourcast-Made-At": _json(made_at), **_NO_OTHER_HOST})
 
-    @app.get("/btc-info", tags=["bars"])
+    @app.get("/btc-info", tags=["bars"], response_model=answers.Candles, responses=_problems(404))
     def btc_info(
         symbol: Annotated[str | None, Query(description="default: the forecast series")] = None,
-        start: Annotated[str | None, Query(description="first open time")] = None,
-        end: Annotated[str | None, Query(description="open times before this")] = None,
+        start: Annotated[str | None, Query(description="first open time", **_TIME)] = None,
+        end: Annotated[str | None, Query(description="open times before this", **_TIME)] = None,
         limit: Annotated[int, Query(ge=1, le=_MAX_BARS)] = 1000,
     ) -> JSONResponse:
         """Candles: the newest `limit`, or the first `limit` from `start`."""
@@ -375,7 +446,7 @@ def _add_state(app: FastAPI, serving: Callable[[], Serving]) -> None:
             bars = s.store.read_bars(name, end=until, known_at=now, last=limit)
             truncated = False
         else:
-            bars = s.store.read_bars(name, start=since, end=until, known_at=now)
+            bars = s.store.read_bars(name, start=since, end=until, known_at=now, first=limit + 1)
             truncated = len(bars) > limit
             bars = bars.take(slice(0, limit))
         opened, closed = _text(bars.open_time), _text(bars.close_time)
@@ -416,8 +487,8 @@ def _calibration(serving: Serving, now: Calibration | None) -> dict[str, Any]:
 
 
 def _add_forecasts(app: FastAPI, serving: Callable[[], Serving]) -> None:
-    start_query = Query(description="first hour that is forecast, e.g. 2025-06-26T05:00Z")
-    end_query = Query(description="forecasts for closes before this")
+    start_query = Query(description="first hour that is forecast, e.g. 2025-06-26T05:00Z", **_TIME)
+    end_query = Query(description="forecasts for closes before this", **_TIME)
     hours_query = Query(
         description="hours ahead, 1 to 24: a number, a range or a list", examples=list(FORMS), max_length=200
     )
@@ -429,9 +500,9 @@ def _add_forecasts(app: FastAPI, serving: Callable[[], Serving]) -> None:
         if url is not None:
             destination = callback.check(url, s.settings.callback_hosts, s.settings.callback_private)
             tasks.add_task(callback.post, destination, body, s.settings.callback_timeout_s)
-        return JSONResponse(body, headers=_headers(body), background=tasks)
+        return JSONResponse(body, headers=_headers(s, made, body), background=tasks)
 
-    @app.get("/predict", tags=["forecasts"])
+    @app.get("/predict", tags=["forecasts"], response_model=answers.Predicted, responses=_problems(403, 404))
     def predict(
         tasks: BackgroundTasks,
         alias: Annotated[str | None, Query(description="default: the served one")] = None,
@@ -440,7 +511,7 @@ def _add_forecasts(app: FastAPI, serving: Callable[[], Serving]) -> None:
         horizon: Annotated[str | None, hours_query] = None,
         callback_url: Annotated[str | None, callback_query] = None,
     ) -> Response:
-        """The present forecast (default: all 24 hours ahead), or with `start` and `end` those of a range (default: 1 hour ahead).
+        """The present forecast as it was issued (default: all 24 hours ahead), or with `start` and `end` what one version says of a range (default: 1 hour ahead).
 
         `horizon` is a number of hours (6), a range (1..24) or a list (1,6,24). A range of several horizons answers each
         close at each of them.
@@ -452,7 +523,12 @@ def _add_forecasts(app: FastAPI, serving: Callable[[], Serving]) -> None:
         made = s.present(alias, hours) if span is None else s.over(alias, *span, ahead)
         return answer(made, callback_url, tasks)
 
-    @app.get("/predict-champion", tags=["forecasts"])
+    @app.get(
+        "/predict-champion",
+        tags=["forecasts"],
+        response_model=answers.Predicted,
+        responses=_problems(403, 404),
+    )
     def predict_champion(
         tasks: BackgroundTasks,
         start: Annotated[str | None, start_query] = None,
@@ -460,7 +536,7 @@ def _add_forecasts(app: FastAPI, serving: Callable[[], Serving]) -> None:
         horizon: Annotated[str, hours_query] = "1",
         callback_url: Annotated[str | None, callback_query] = None,
     ) -> Response:
-        """Forecasts of whichever version reigned at each hour, from the recorded lineage."""
+        """What users got at each hour; `source` says where a row had to be reconstructed because nothing was issued."""
         s = serving()
         now, hours = s.clock.now(), _horizons(horizon)
         span = _span(start, end, now, None, s.settings.predict_max_hours, len(hours))
@@ -468,20 +544,27 @@ def _add_forecasts(app: FastAPI, serving: Callable[[], Serving]) -> None:
             span = (now - timedelta(days=7), now + timedelta(hours=25))
         return answer(s.stitched(*span, hours), callback_url, tasks)
 
-    @app.post("/predict_bars", tags=["forecasts"], openapi_extra=_OWN_BARS_BODY)
+    @app.post(
+        "/predict_bars",
+        tags=["forecasts"],
+        openapi_extra=_OWN_BARS_BODY,
+        response_model=answers.Predicted,
+        responses=_problems(408, 413),
+    )
     # async, so on the event loop, where the body is read already: a thread of its own costs as much as the forecast.
     # What a forecast of given bars needs is in memory; nothing that asks a database belongs here.
     async def predict_bars(given: Annotated[Read, Depends(_read_own)]) -> Response:
         """A forecast by the served version from the caller's own bars."""
         s = serving()
+        size = sum(part.prices.nbytes for part in given.bars.values())
         try:
-            made = s.over_bars(check(given.bars), given.horizons)
+            made = await _apart_if_large(size, lambda: s.over_bars(check(given.bars), given.horizons))
         except DataError as error:
             raise _BadInputError(
                 str(error).replace("; run `hourcast etl gaps`", "").replace("; run `hourcast etl run`", "")
             ) from None
         body = _body(s, made)
-        return JSONResponse(body, headers=_headers(body))
+        return JSONResponse(body, headers=_headers(s, made, body))
 
 
 def _public(error: HourcastError) -> str:
@@ -516,8 +599,12 @@ class _Guard:
 
 
 def _add_errors(app: FastAPI) -> None:
-    def problem(status: int, detail: str, retry_after_s: float | None = None) -> JSONResponse:
-        headers = {} if retry_after_s is None else {"Retry-After": str(max(1, round(retry_after_s)))}
+    def problem(
+        status: int, detail: str, retry_after_s: float | None = None, more: Mapping[str, str] | None = None
+    ) -> JSONResponse:
+        headers = (
+            dict(more or {}) if retry_after_s is None else {"Retry-After": str(max(1, round(retry_after_s)))}
+        )
         return JSONResponse({"detail": detail, "retry_after_s": retry_after_s}, status, headers)
 
     app.add_middleware(_Guard, answer=problem(500, _FAILED))
@@ -528,6 +615,8 @@ def _add_errors(app: FastAPI) -> None:
             return problem(404, str(error))
         if isinstance(error, RefusedError):
             return problem(403, str(error))
+        if isinstance(error, TooLargeError):
+            return problem(413, str(error))
         if isinstance(error, _BadInputError):
             return problem(422, str(error))
         if isinstance(error, UnavailableError):
@@ -557,7 +646,7 @@ def _add_errors(app: FastAPI) -> None:
         if error.status_code == 404:
             return problem(404, f"there is no {request.url.path}; /docs lists what there is")
         if error.status_code == 405:
-            return problem(405, f"{request.url.path} does not take {request.method}")
+            return problem(405, f"{request.url.path} does not take {request.method}", more=error.headers)
         return problem(error.status_code, str(error.detail))
 
     app.router.dependencies.append(Depends(_known_query))

@@ -1,18 +1,16 @@
 """Draining: a server that is about to end asks its clients to come back on a new connection, elsewhere.
 
-`python -m hourcast_bento.drain SECONDS` is the preStop command: the pod is taken out of its Service while it waits.
-Clients that keep their connections would notice only when the server closes them, at the moment at which they may be
+The preStop command of a pod lays down the flag and waits, while the pod is taken out of its Service. Clients that keep their connections would notice only when the server closes them, at the moment at which they may be
 sending; told before, with `Connection: close`, they open the next one to another pod.
 """
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DrainingApp", "begin", "flag", "forget", "main"]
+__all__ = ["DrainingApp", "flag", "forget"]
 
 _LOOK_S = 0.1
 
@@ -22,11 +20,6 @@ _Send = Callable[[dict[str, Any]], Any]
 def flag() -> Path:
     """The file whose presence says that this machine's (or pod's) server drains."""
     return Path(tempfile.gettempdir()) / "hourcast-draining"
-
-
-def begin() -> None:
-    """Say that the server drains from now on."""
-    flag().touch()
 
 
 def forget() -> None:
@@ -67,13 +60,3 @@ class DrainingApp:
             self._next_look = now + _LOOK_S
             self._draining = self._look()
         return self._draining
-
-
-def main() -> None:
-    """Begin to drain, and give `argv[1]` seconds to it."""
-    begin()
-    time.sleep(float(sys.argv[1]) if len(sys.argv) > 1 else 5.0)
-
-
-if __name__ == "__main__":
-    main()

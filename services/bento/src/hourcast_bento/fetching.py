@@ -1,14 +1,12 @@
-"""`hourcast fetch`: the package of a version into a folder, before a server starts in it.
+"""The model of a version, from its package: out of the cache or the bucket, checked.
 
-The folder itself, then the cache, then the bucket; the bucket's manifest tells whether a cached package is the one
-that is meant now. While the bucket is away a cached package does; without one this waits, and pods that run go on.
+The bucket's manifest tells whether a cached package is the one that is meant now. While the bucket is away a cached package
+does; without one this waits, and pods that run go on.
 """
 
 import contextlib
-import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,31 +17,25 @@ from hourcast.contracts import PackageManifest
 from hourcast.errors import DataError, UnavailableError
 from hourcast_bento.package import MODEL_FOLDER, fetch_whole, read_manifest, unpack
 
-__all__ = ["NO_MODEL", "Fetched", "fetch_into", "holds_version", "prepare_empty"]
+__all__ = ["Fetched", "fetch_model"]
 
 _LOG = logging.getLogger(__name__)
-NO_MODEL = "no-model.txt"
-_MARK = "fetched.json"
 _STALE_S = 3600
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What was fetched and from where: `folder`, `cache` or `bucket`."""
+    """What was fetched, from where (`cache` or `bucket`), and the `model` folder of it."""
 
     model: str
     version: int
     sha256: str
     source: str
+    folder: Path
 
 
-def holds_version(folder: Path) -> bool:
-    """Whether a package was fetched into the folder."""
-    return (folder / MODEL_FOLDER).exists()
-
-
-def fetch_into(
+def fetch_model(
     folder: Path,
     model: str,
     version: int,
@@ -52,70 +44,36 @@ def fetch_into(
     cache: Path | None = None,
     keep: int = 5,
     wait_s: float = 0.0,
+    tell: Callable[[str], None] = lambda _reason: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Fetched:
-    """Make `folder` hold the unpacked package of a version.
+    """Unpack the model of a version's package; the sources that lie beside it stay in the package.
 
     Args:
-        folder: where to; what another version left there is removed.
+        folder: where to.
         model: name of the registered model.
         version: its version.
         bucket: where packages are.
-        cache: a folder that outlives this pod; several pods may use it at once.
+        cache: a folder that outlives this server; several servers may use it at once.
         keep: packages that the cache keeps, the last used.
         wait_s: seconds to wait for a package that is not there yet, or for a bucket that does not answer.
+        tell: called with what is waited for.
         sleep: how to wait.
 
     Raises:
         DataError: when the package is corrupt, or is not what its manifest says.
+        ConfigurationError: when a later release made it.
         UnavailableError: when the time is over.
     """
-    there = _marked(folder)
-    if there is not None and (there.model, there.version) == (model, version):
-        return there
     kept = _Cache(cache, keep) if cache is not None else None
     found = _from_cache(kept, model, version, bucket) if kept is not None else None
     if found is not None:
         body, sha256, source = *found, "cache"
     else:
-        body, sha256 = _patiently(lambda: _from_bucket(bucket, model, version, kept), wait_s, sleep)
+        body, sha256 = _patiently(lambda: _from_bucket(bucket, model, version, kept), wait_s, tell, sleep)
         source = "bucket"
-    fetched = Fetched(model, version, sha256, source)
-    _lay_out(body, folder, fetched)
-    return fetched
-
-
-def _marked(folder: Path) -> Fetched | None:
-    """What an earlier fetch has finished in the folder."""
-    try:
-        said = json.loads((folder / _MARK).read_bytes())
-        return Fetched(said["model"], said["version"], said["sha256"], "folder")
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _lay_out(body: bytes, folder: Path, fetched: Fetched) -> None:
-    """Unpack beside, move in, and mark last: a mark means that all is there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.iterdir():
-        _remove(left)
-    incoming = folder / ".incoming"
-    unpack(body, incoming)
-    for part in incoming.iterdir():
-        os.replace(part, folder / part.name)
-    incoming.rmdir()
-    mark = folder / f".{_MARK}"
-    mark.write_text(
-        json.dumps({"model": fetched.model, "version": fetched.version, "sha256": fetched.sha256})
-    )
-    os.replace(mark, folder / _MARK)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    unpack(body, folder, only=MODEL_FOLDER)
+    return Fetched(model, version, sha256, source, folder / MODEL_FOLDER)
 
 
 def _from_bucket(bucket: Bucket, model: str, version: int, kept: "_Cache | None") -> tuple[bytes, str]:
@@ -143,7 +101,10 @@ def _from_cache(kept: "_Cache", model: str, version: int, bucket: Bucket) -> tup
 
 
 def _patiently(
-    attempt: Callable[[], tuple[bytes, str]], wait_s: float, sleep: Callable[[float], None]
+    attempt: Callable[[], tuple[bytes, str]],
+    wait_s: float,
+    tell: Callable[[str], None],
+    sleep: Callable[[float], None],
 ) -> tuple[bytes, str]:
     told, pause, left = "", _FIRST_PAUSE_S, wait_s
     while True:
@@ -155,6 +116,7 @@ def _patiently(
             if str(error) != told:
                 _LOG.warning("waiting, while the pods that run go on serving: %s", error)
                 told = str(error)
+                tell(told)
         sleep(min(pause, left))
         left -= pause
         pause = min(2 * pause, _LONGEST_PAUSE_S)
@@ -218,11 +180,3 @@ class _Cache:
         for path in self._root.rglob(pattern):
             with contextlib.suppress(FileNotFoundError):  # another pod tidies too
                 yield path.stat().st_mtime, path
-
-
-def prepare_empty(folder: Path) -> None:
-    """Leave a folder without a version, and a note that says why."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.iterdir():
-        _remove(left)
-    (folder / NO_MODEL).write_text("No model version was rolled out yet.\n")

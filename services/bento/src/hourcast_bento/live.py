@@ -1,6 +1,6 @@
 """Forecasts that were recorded before their hour came, beside the closes that came since.
 
-They calibrate what is served (`hourcast.conformal`) and say how good it was. The table `forecasts` is read once and
+They calibrate what is served (`hourcast.conformal`) and say how good it was. The record is read once and
 from then on only where something is new; a restart reads it again and comes to the same rows.
 """
 
@@ -191,11 +191,11 @@ class LiveRecord:
         for begin in range(after, last, _AT_ONCE_H * HOUR_S):
             end = min(last, begin + _AT_ONCE_H * HOUR_S)
             first, after_last = from_epoch(begin + 1), from_epoch(end + 1)
-            recorded = self.store.forecasts(self.model, start=first, end=after_last)
+            recorded = self.store.forecasts(self.model, self.symbol, start=first, end=after_last)
             bars = self.store.read_bars(
                 self.symbol, start=first - timedelta(hours=2), known_at=from_epoch(end)
             )
-            rows, missing = LiveRows.of([r for r in recorded if r.symbol == self.symbol], bars, self.levels)
+            rows, missing = LiveRows.of(recorded, bars, self.levels)
             whole = whole.joined(rows)
             awaited = missing[missing > last - _WAIT_H * HOUR_S]
             if len(awaited):

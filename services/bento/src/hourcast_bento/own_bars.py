@@ -18,18 +18,26 @@ from pydantic import BaseModel, ConfigDict, Field, with_config
 from pydantic_core import from_json
 from typing_extensions import TypedDict  # pydantic refuses typing's own before Python 3.12
 
-from hourcast.contracts import HOUR_S, Bars, FloatArray, IntArray
-from hourcast.errors import DataError
+from hourcast.contracts import HOUR_S, Bars, FloatArray, IntArray, to_epoch
+from hourcast.errors import DataError, HourcastError
+from hourcast_bento.moments import EARLIEST, LATEST, YEARS
 
-__all__ = ["Columns", "OwnBar", "OwnBars", "Read", "check", "read"]
+__all__ = ["MAX_BYTES", "Columns", "OwnBar", "OwnBars", "Read", "TooLargeError", "check", "read"]
+
+MAX_BYTES = 8 * 2**20
+"""As long as a body may be."""
 
 _MAX_SYMBOLS, _MAX_ROWS, _MAX_HORIZONS = 16, 20_000, 24
+_MAX_ROWS_IN_ALL = 40_000
+_LOWEST_PRICE, _HIGHEST_PRICE, _MOST_VOLUME = 1e-12, 1e15, 1e18
 _PRICES = ("open", "high", "low", "close")
 _USUAL = itemgetter("open_time", *_PRICES, "volume")
 _USUAL_TIMES = re.compile(r"(?:(?!0000)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:Z|\+00:00)?\n)+", re.ASCII)
+_FIRST_S, _LAST_S = to_epoch(EARLIEST), to_epoch(LATEST)
 _WITHOUT_ZONE, _LONGEST_TIME = "S19", 25
 
-_Price = Annotated[float, Field(gt=0)]
+# Beyond these a ratio of prices is no number any more.
+_Price = Annotated[float, Field(ge=_LOWEST_PRICE, le=_HIGHEST_PRICE)]
 
 
 # A dict, since a model each would cost more than the forecast.
@@ -43,7 +51,7 @@ class OwnBar(TypedDict):
     high: _Price
     low: _Price
     close: _Price
-    volume: NotRequired[Annotated[float, Field(ge=0)]]
+    volume: NotRequired[Annotated[float, Field(ge=0, le=_MOST_VOLUME)]]
 
 
 class OwnBars(BaseModel):
@@ -74,12 +82,24 @@ class Read:
     horizons: tuple[int, ...] | None
 
 
+class TooLargeError(HourcastError):
+    """A body that is not even parsed."""
+
+
 def read(body: bytes) -> Read:
     """Read the JSON of `OwnBars`.
 
     Raises:
+        TooLargeError: when it has more bytes or bars than are taken; it is not parsed then.
         ValidationError: of pydantic, when the body is not that.
     """
+    if len(body) > MAX_BYTES:
+        raise TooLargeError(f"the body is larger than {MAX_BYTES // 2**20} MiB; send the newest bars alone")
+    # A bar is an object, in an object of symbols, in the body's.
+    if (rows := body.count(b"{") - 2) > _MAX_ROWS_IN_ALL:
+        raise TooLargeError(
+            f"the body has {rows} bars, at most {_MAX_ROWS_IN_ALL} are taken; send the newest bars alone"
+        )
     try:
         return _read_usual(from_json(body))
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
@@ -105,7 +125,10 @@ def _usual_columns(rows: Sequence[Mapping[str, Any]]) -> Columns:
     times, *numbers = zip(*map(_USUAL, rows), strict=True)
     # array takes numbers alone, where numpy would read texts as well.
     prices = np.array([array("d", column) for column in numbers]).T
-    if not ((prices[:, :-1] > 0).all() and (prices[:, -1] >= 0).all()):
+    most, least = prices.max(axis=0), prices.min(axis=0)
+    if not (least[:-1].min() >= _LOWEST_PRICE and most[:-1].max() <= _HIGHEST_PRICE):
+        raise ValueError
+    if not (least[-1] >= 0 and most[-1] <= _MOST_VOLUME):
         raise ValueError
     if max(map(len, times)) > _LONGEST_TIME or not _USUAL_TIMES.fullmatch("\n".join(times) + "\n"):
         raise ValueError
@@ -137,17 +160,22 @@ def check(given: Mapping[str, Columns]) -> dict[str, Bars]:
         opens, closes, prices = columns.open_time, columns.close_time, columns.prices
         first, high, low, close = (prices[:, i] for i in range(4))
         apart = (low > np.minimum(first, close)) | (high < np.maximum(first, close))
+        outside = (opens < _FIRST_S) | (closes > _LAST_S)
         early = closes <= opens
-        disordered = np.diff(opens, prepend=opens[:1] - 1) <= 0
+        disordered, crossed = (np.diff(times, prepend=times[:1] - 1) <= 0 for times in (opens, closes))
         if (i := _first(apart)) is not None:
             raise DataError(
                 f"bars[{symbol!r}][{i}]: low {low[i]:g} and high {high[i]:g} must enclose "
                 f"open {first[i]:g} and close {close[i]:g}"
             )
+        if (i := _first(outside)) is not None:
+            raise DataError(f"bars[{symbol!r}][{i}]: open_time and close_time must lie within {YEARS}")
         if (i := _first(early)) is not None:
             raise DataError(f"bars[{symbol!r}][{i}]: close_time must lie after open_time")
         if (i := _first(disordered)) is not None:
             raise DataError(f"bars[{symbol!r}][{i}]: open_time must be later than that of the bar before it")
+        if (i := _first(crossed)) is not None:
+            raise DataError(f"bars[{symbol!r}][{i}]: close_time must be later than that of the bar before it")
         out[symbol] = Bars.of(symbol, opens, prices, closes)
     return out
 

@@ -1,30 +1,38 @@
 """What lies in a package's `model` folder, and how it is read from a `.bento`."""
 
+import errno
 import hashlib
 import io
+import json
 import lzma
 import tarfile
 from datetime import date
 from pathlib import Path
+from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from hourcast import __version__
 from hourcast.bucket import Bucket, manifest_key, package_key
 from hourcast.contracts import PackageManifest
-from hourcast.errors import DataError, UnavailableError
+from hourcast.errors import ConfigurationError, DataError, UnavailableError
 from hourcast.forecaster import Forecaster, check_golden, golden_from_json, load
 
 __all__ = ["MODEL_FOLDER", "PackageInfo", "fetch", "fetch_whole", "load_model", "read_manifest", "unpack"]
 
 MODEL_FOLDER = "src/model"
 _INFO = "package.json"
+# A place without room says nothing against what was to be laid there.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
+_SCHEMA = 1
 
 
 class PackageInfo(BaseModel):
-    """`package.json`: who the packaged version is."""
+    """`package.json`: who the packaged version is. Packages of release 0.1.0 have no schema in it: that is 1."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
+    schema_version: Literal[1] = 1
     model: str
     version: int
     run_id: str
@@ -41,6 +49,7 @@ def read_manifest(bucket: Bucket, model: str, version: int) -> PackageManifest |
 
     Raises:
         DataError: when it is there and is not a manifest.
+        ConfigurationError: when a later release wrote it.
     """
     body = bucket.get(manifest_key(model, version))
     if body is None:
@@ -48,7 +57,20 @@ def read_manifest(bucket: Bucket, model: str, version: int) -> PackageManifest |
     try:
         return PackageManifest.model_validate_json(body)
     except ValidationError:
+        _refuse_later(f"the manifest of {model} version {version}", body)
         raise DataError(f"the manifest of {model} version {version} is not valid; package it again") from None
+
+
+def _refuse_later(what: str, body: bytes) -> None:
+    """Nothing is wrong with what a later release wrote: this one is too old for it."""
+    try:
+        schema = json.loads(body).get("schema_version")
+    except (ValueError, AttributeError):
+        return
+    if isinstance(schema, int) and schema > _SCHEMA:
+        raise ConfigurationError(
+            f"{what} has schema {schema}, and this Hourcast ({__version__}) reads schema {_SCHEMA}; upgrade Hourcast"
+        )
 
 
 def fetch(bucket: Bucket, model: str, version: int) -> bytes:
@@ -67,7 +89,7 @@ def fetch_whole(bucket: Bucket, model: str, version: int) -> tuple[PackageManife
     body = bucket.get(package_key(model, version)) if manifest is not None else None
     if manifest is None or body is None:
         raise UnavailableError(
-            f"{model} version {version} is not packaged yet; run `hourcast package {version}`",
+            f"{model} version {version} has no package; run `hourcast package {version}`",
             retry_after_s=5,
         )
     found = hashlib.sha256(body).hexdigest()
@@ -86,6 +108,7 @@ def unpack(body: bytes, folder: Path, only: str | None = None) -> None:
 
     Raises:
         DataError: when it is no archive, or a member climbs out of the folder.
+        UnavailableError: when there is no room for it.
     """
     root = folder.resolve()
     try:
@@ -102,6 +125,10 @@ def unpack(body: bytes, folder: Path, only: str | None = None) -> None:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(content.read())
     except (tarfile.TarError, EOFError, OSError, lzma.LZMAError) as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise UnavailableError(
+                f"the package cannot be unpacked into {folder}: {error.strerror}; make room there", 10
+            ) from None
         raise DataError(f"the package cannot be unpacked: {error}") from None
 
 
@@ -110,13 +137,16 @@ def load_model(folder: Path) -> tuple[PackageInfo, Forecaster]:
 
     Raises:
         DataError: when anything in it is missing, broken or gives another output.
+        ConfigurationError: when a later release made it, in a form that this one does not know.
     """
     try:
-        info = PackageInfo.model_validate_json((folder / _INFO).read_bytes())
+        written = (folder / _INFO).read_bytes()
+        info = PackageInfo.model_validate_json(written)
         golden = golden_from_json((folder / "golden.json").read_bytes())
     except FileNotFoundError as error:
         raise DataError(f"{Path(str(error.filename)).name} is missing from the package") from None
     except ValidationError:
+        _refuse_later(_INFO, written)
         raise DataError(f"{_INFO} is not valid") from None
     forecaster = load(folder / "forecaster")
     check_golden(forecaster, golden)

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from hourcast.bucket import Bucket, aliases_key, manifest_key, open_bucket, package_key
-from hourcast.contracts import AliasIndex, AliasRecord, PackageManifest, alias_kind
+from hourcast.contracts import AliasIndex, AliasRecord, PackageManifest, alias_date, alias_kind, parse_moment
 from hourcast.errors import DataError, HourcastError, RefusedError
 from hourcast.forecaster import check_golden, golden_from_json, load
 from hourcast_bento.package import PackageInfo, read_manifest
@@ -80,14 +80,15 @@ class Packager:
             model=self._model,
             version=version,
             run_id=found.run_id,
-            alias=found.tags.get("alias"),
+            alias=_alias_of(found),
             kind=spec.kind,
             data_fingerprint=spec.data_fingerprint,
             trained_through=spec.trained_through,
             decided_at=spec.decided_at,
             synthetic=spec.synthetic,
         )
-        (model / "package.json").write_text(info.model_dump_json(indent=1))
+        # Without its schema while that is 1: servers of release 0.1.0, which know none, go on reading it.
+        (model / "package.json").write_text(info.model_dump_json(indent=1, exclude_defaults=True))
         body = _bento(model, f"{self._model}-{version}", folder)
         manifest = PackageManifest(
             model=self._model,
@@ -148,13 +149,22 @@ class Packager:
                 run_id=version.run_id,
                 kind=version.tags["kind"],
                 trained_through=date.fromisoformat(version.tags["trained_through"]),
-                decided_at=datetime.fromisoformat(version.tags["decided_at"]),
+                decided_at=parse_moment(version.tags["decided_at"]),
             )
-        except (KeyError, ValueError) as error:
+        except KeyError as error:
+            _LOG.warning("alias %s (version %s) is left out: it has no tag %s", alias, version.number, error)
+        except ValueError as error:
             _LOG.warning(
-                "alias %s (version %s) is left out: tag %s is missing or wrong", alias, version.number, error
-            )
-            return None
+                "alias %s (version %s) is left out: a tag cannot be understood: %s",
+                alias, version.number, error,
+            )  # fmt: skip
+        return None
+
+
+def _alias_of(version: Version) -> str | None:
+    """The alias that a version was registered for; a tag that is no alias is none."""
+    told = version.tags.get("alias", "")
+    return told if alias_date(told) is not None else None
 
 
 def _bento(model: Path, name: str, folder: Path) -> bytes:

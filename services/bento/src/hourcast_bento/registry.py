@@ -184,5 +184,6 @@ class Registry:
 
 
 def _version(item: dict[str, Any]) -> Version:
-    tags = {tag["key"]: tag["value"] for tag in item.get("tags", [])}
-    return Version(int(item["version"]), item.get("run_id", ""), tags)
+    # MLflow leaves out a value that is empty.
+    tags = {tag["key"]: tag.get("value", "") for tag in item.get("tags", [])}
+    return Version(int(item["version"]), item.get("run_id") or "", tags)

@@ -1,27 +1,27 @@
 """What a server knows: its model, other packages, the alias index, the store and the clock."""
 
 import logging
+import math
 import tempfile
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
 from hourcast.bucket import Bucket, aliases_key, manifest_key, open_bucket
-from hourcast.clock import Clock, clock_from
+from hourcast.clock import Clock, FrozenClock, clock_from
 from hourcast.conformal import ConformalState, advance, shifts_at
 from hourcast.contracts import (
     HOUR_S,
     AliasIndex,
-    AliasRecord,
     Bars,
     FloatArray,
     IntArray,
@@ -31,7 +31,9 @@ from hourcast.contracts import (
 )
 from hourcast.errors import ConfigurationError, DataError, HourcastError, RefusedError, UnavailableError
 from hourcast.forecaster import LEVELS, Forecaster, Forecasts, naive_quantiles
-from hourcast.store import ForecastRow, Store, open_store
+from hourcast.store import Fan, ForecastRow, Hour, Store, open_store
+from hourcast_bento.issued import IssuedRecord, Told, calibration_of, forecasts_of, joined
+from hourcast_bento.kept import Kept
 from hourcast_bento.live import LiveRecord, LiveRows
 from hourcast_bento.package import MODEL_FOLDER, PackageInfo, fetch, load_model, unpack
 from hourcast_bento.settings import ServingSettings
@@ -41,13 +43,23 @@ __all__ = ["Calibration", "Made", "NotFoundError", "Serving"]
 
 _LOG = logging.getLogger(__name__)
 _WEEK = timedelta(days=7)
+_SECOND = timedelta(seconds=1)
 _CATCH_UP = 48
 _GAP_DAYS = 30
 _PRESENT_TTL_S = 1.0
 _MEASURE_S = 10.0
+# A request rather answers unrecorded than waits for another that issues, and tries a database that refused later.
+_ISSUE_WAIT_S = 2.0
+_ISSUE_AGAIN_S = 5.0
+_MOST_SHOWN = 52
+# How old what is told may be, and how long a caller waits for it. A package and the figures take longer to come.
+_INDEX_TTL_S, _PACKAGED_TTL_S, _FIGURES_TTL_S, _BACKTESTS_TTL_S = 2.0, 5.0, 10.0, 60.0
+_BUCKET_WAIT_S, _PACKAGE_WAIT_S, _FIGURES_WAIT_S = 3.0, 15.0, 15.0
+# The longest of its statements takes a second. One that hangs may be waited for twice, with the handshake before it.
+_STORE_WAIT_S = 8.0
 _WINDOW_DAYS = (7, 30)
 _WINDOW_HORIZONS = (1, 6, 12, 24, None)
-T = TypeVar("T")
+_UNRECORDED = "this forecast is not on record, because the database does not take it now; another server may answer otherwise"
 
 
 class NotFoundError(HourcastError):
@@ -58,7 +70,9 @@ class NotFoundError(HourcastError):
 class Made:
     """Forecasts with the alias and version that made each of them, and the closes that came (NaN: not yet).
 
-    `asked` (N, H) leaves out those whose close lies outside the range that was asked for; None: all were.
+    `asked` (N, H) leaves out those whose close lies outside the range that was asked for; None: all were. `source` says
+    where all of them are from; where they differ, `issued_at` has for each origin when it was issued, or None for one
+    that is reconstructed. `fan` is what was issued, where it is one; then `info` is None.
     """
 
     info: PackageInfo | None
@@ -70,6 +84,20 @@ class Made:
     aliases: tuple[str, ...] = ()
     versions: tuple[int, ...] = ()
     asked: npt.NDArray[np.bool_] | None = None
+    source: Told = "computed"
+    issued_at: tuple[datetime | None, ...] = ()
+    fan: Fan | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Reign:
+    """A version that was in production with since <= hour < until; None: until now."""
+
+    alias: str
+    version: int
+    since: datetime
+    until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,34 +127,12 @@ def _stretch_90(state: ConformalState) -> float:
     return float(np.exp(state.table[:, ends]).mean())
 
 
-class _Cached(Generic[T]):
-    """A value that is read again when it is older than `ttl_s`; an old one is kept while reading fails."""
-
-    def __init__(self, read: Callable[[], T], ttl_s: float) -> None:
-        self._read, self._ttl_s = read, ttl_s
-        self._lock = threading.Lock()
-        self._value: T | None = None
-        self._at = -1e9
-
-    def get(self) -> T:
-        with self._lock:
-            if time.monotonic() - self._at > self._ttl_s:
-                try:
-                    self._value = self._read()
-                    self._at = time.monotonic()
-                except UnavailableError:
-                    if self._value is None:
-                        raise
-            assert self._value is not None
-            return self._value
-
-
 class Serving:
     """One served version and everything that its endpoints need. Thread-safe."""
 
     def __init__(self, settings: ServingSettings, info: PackageInfo, forecaster: Forecaster) -> None:
         self.settings = settings
-        self.store: Store = open_store(settings.resolved_database_url)
+        self.store: Store = open_store(settings.resolved_database_url, _STORE_WAIT_S)
         self.bucket: Bucket = open_bucket(settings.resolved_bucket_url, settings.s3_endpoint_url)
         self.clock: Clock = clock_from(settings.clock, self.store.clock)
         self.info, self.forecaster = info, forecaster
@@ -135,15 +141,29 @@ class Serving:
                 f"HOURCAST_MODEL_VERSION is {settings.model_version}, but this package holds version {self.info.version}"
             )
         self.alias = settings.model_alias or self.info.alias or str(self.info.version)
-        self._others: OrderedDict[int, tuple[PackageInfo, Forecaster]] = OrderedDict()
+        self._others: OrderedDict[int, Kept[tuple[PackageInfo, Forecaster]]] = OrderedDict()
         self._others_lock = threading.Lock()
         self._present: dict[int, tuple[datetime, float, Forecasts]] = {}
-        self._index = _Cached(self._read_index, 2.0)
-        self._skill = _Cached(self._compute_skill, 10.0)
-        self._windows = _Cached(self._compute_windows, 10.0)
+        # Half of the requests that run at a time (`Gate`): the others need no bucket.
+        self._bucket_room = threading.Semaphore(8)
+        self._index = Kept(
+            self._read_index, _INDEX_TTL_S, _BUCKET_WAIT_S, "the alias index", self._bucket_room
+        )
+        self._packaged = Kept(
+            self._read_packaged, _PACKAGED_TTL_S, _BUCKET_WAIT_S, "the list of packages", self._bucket_room
+        )
+        self._skill = Kept(self._compute_skill, _FIGURES_TTL_S, _FIGURES_WAIT_S, "the table of errors")
+        # Nine thousand rows that hardly ever change: not each time that a page looks.
+        self._backtests = Kept(self._compute_backtests, _BACKTESTS_TTL_S, _FIGURES_WAIT_S, "the back-tests")
+        self._windows = Kept(
+            self._compute_windows, _FIGURES_TTL_S, _FIGURES_WAIT_S, "the record of live forecasts"
+        )
         self.live = LiveRecord(
             self.store, settings.model_name, settings.target.symbol, tuple(forecaster.spec.levels)
         )
+        self.issued = IssuedRecord(self.store, settings.model_name, settings.target.symbol)
+        self._issuing = threading.Lock()
+        self._refused_until = -1e9
         self._stop = threading.Event()
         self._recorder: threading.Thread | None = None
         self.on_recorded: Callable[[int, float], None] = lambda _rows, _age_s: None
@@ -181,7 +201,10 @@ class Serving:
         return self._index.get()
 
     def packaged(self) -> set[int]:
-        """Versions with a whole package in the bucket."""
+        """Versions with a whole package in the bucket, as it was at most five seconds ago while the bucket answers."""
+        return self._packaged.get()
+
+    def _read_packaged(self) -> set[int]:
         prefix = manifest_key(self.settings.model_name, 0).removesuffix("0.json")
         names = (
             key.removeprefix(prefix).removesuffix(".json")
@@ -221,19 +244,23 @@ class Serving:
         if version == self.info.version:
             return self.info, self.forecaster
         with self._others_lock:
-            found = self._others.get(version)
-            if found is not None:
-                self._others.move_to_end(version)
-                return found
+            kept = self._others.pop(version, None) or Kept(
+                lambda: self._load(version),
+                math.inf,
+                _PACKAGE_WAIT_S,
+                f"the package of version {version}",
+                self._bucket_room,
+            )
+            self._others[version] = kept
+            while len(self._others) > self.settings.lru_packages:
+                self._others.popitem(last=False)
+        return kept.get()
+
+    def _load(self, version: int) -> tuple[PackageInfo, Forecaster]:
         body = fetch(self.bucket, self.settings.model_name, version)
         with tempfile.TemporaryDirectory(prefix="hourcast-model-") as folder:
             unpack(body, Path(folder), only=MODEL_FOLDER)
-            loaded = load_model(Path(folder) / MODEL_FOLDER)
-        with self._others_lock:
-            self._others[version] = loaded
-            while len(self._others) > self.settings.lru_packages:
-                self._others.popitem(last=False)
-        return loaded
+            return load_model(Path(folder) / MODEL_FOLDER)
 
     # -- bars -----------------------------------------------------------------------------------
 
@@ -242,13 +269,37 @@ class Serving:
         bars = self.store.read_bars(self.settings.target.symbol, known_at=now, last=1)
         return from_epoch(bars.close_time[-1]) if len(bars) else None
 
+    def newest_hour(self, now: datetime) -> Hour | None:
+        """The newest closed hour, from which present forecasts are made; None where nobody closes hours.
+
+        That is a store of release 0.1.0, or one whose etl is of that release again: then its newest bar is far ahead.
+        """
+        hour = self.store.newest_hour(self.settings.model_name, now)
+        if hour is None or self.stale_reason(hour.hour, now) is None:
+            return hour
+        return hour if self.stale_reason(self.newest_close(now), now) is not None else None
+
+    def _origin(self, now: datetime) -> tuple[Hour | None, datetime | None]:
+        """The newest closed hour and the moment from which to forecast: that hour, or the newest bar without one."""
+        hour = self.newest_hour(now)
+        return hour, self.newest_close(now) if hour is None else hour.hour
+
     def _bars_for(
-        self, forecasters: Iterable[Forecaster], first_origin: datetime, now: datetime
+        self,
+        forecasters: Iterable[Forecaster],
+        first_origin: datetime,
+        now: datetime,
+        hour: Hour | None = None,
     ) -> dict[str, Bars]:
+        """What is known now, or what was known when `hour` was closed."""
         history = max((f.history_h for f in forecasters), default=0)
         symbols = dict.fromkeys(s for f in forecasters for s in f.symbols)
         # A week more, so that an exogenous series that slept over holidays still has its last bar.
         start = first_origin - timedelta(hours=history + 4) - _WEEK
+        if hour is not None:
+            return hour.known(
+                self.store.read_many(symbols, start=start, known_at=hour.hour, as_of=hour.closed_at)
+            )
         return self.store.read_many(symbols, start=start, known_at=now)
 
     def stale_reason(self, newest: datetime | None, now: datetime) -> str | None:
@@ -267,30 +318,76 @@ class Serving:
     # -- forecasts ------------------------------------------------------------------------------
 
     def present(self, alias: str | None, horizons: tuple[int, ...] | None) -> Made:
-        """The forecast from the newest bar.
+        """The forecast from the newest closed hour: what was issued; of another alias, what it would have been.
+
+        Where nothing was issued yet, this issues it.
 
         Raises:
-            UnavailableError: when there is no fresh bar.
+            UnavailableError: when there is no fresh hour.
         """
         name, info, forecaster = self.resolve(alias)
         now = self.clock.now()
-        newest = self.newest_close(now)
+        hour, newest = self._origin(now)
         reason = self.stale_reason(newest, now)
         if reason is not None or newest is None:
             raise UnavailableError(reason or "", retry_after_s=60)
-        made = self._from_newest(info.version, forecaster, newest, now)
+        fan = self.issued.at(newest)
+        if fan is None and alias is None:
+            fan = self._issue_present(now, newest, hour)
+        if fan is not None and (alias is None or (fan.alias, fan.version) == (name, info.version)):
+            made = forecasts_of(fan)
+            told = Made(
+                None, fan.alias or str(fan.version), made, np.empty(0), newest, now, source=fan.source
+            )
+            told = replace(told, fan=fan, note=self._earlier(fan))
+        else:
+            made = self._from_newest(info.version, forecaster, newest, now, hour)
+            told = Made(info, name, made, np.empty(0), newest, now, note=None if alias else _UNRECORDED)
         if horizons is not None:
             made = made.only(horizons)
-        return Made(info, name, made, np.full((1, len(made.horizons)), np.nan), newest, now)
+        return replace(told, forecasts=made, actual=np.full((1, len(made.horizons)), np.nan))
+
+    def _earlier(self, fan: Fan) -> str | None:
+        """What is to be said when the hour's forecast is not of the version that serves."""
+        if fan.version == self.info.version:
+            return None
+        issued = f"this hour's forecast was issued at {fan.issued_at:%Y-%m-%d %H:%M:%S} UTC by version {fan.version}"
+        if not isinstance(self.clock, FrozenClock):
+            return f"{issued}; version {self.info.version}, which answers, forecasts from the next hour on"
+        return (
+            f"{issued} and stays, because the clock stands still and no next hour comes; version {self.info.version}, which "
+            f"answers, gives its own under its alias {self.alias}, as `/predict?alias={self.alias}` and on the page; "
+            "`make up REPLAY=8w` lets hours pass"
+        )
+
+    def _issue_present(self, now: datetime, newest: datetime, hour: Hour | None) -> Fan | None:
+        """Issue the newest hour's fan, or learn who did; None when it cannot be made or stored."""
+        if not self._issuing.acquire(timeout=_ISSUE_WAIT_S):
+            return None
+        try:
+            if (known := self.issued.at(newest)) is not None:
+                return known
+            if time.monotonic() < self._refused_until:
+                return None
+            bars = self._bars_for([self.forecaster], newest, now, hour)
+            fans = self._fans(now, newest, bars, np.array([to_epoch(newest)], np.int64))
+            standing = self._issue(fans, now, newest)
+            return standing[0] if standing else None
+        except UnavailableError as error:
+            _LOG.warning("no forecast was issued: %s", error)
+            self._refused_until = time.monotonic() + _ISSUE_AGAIN_S
+            return None
+        finally:
+            self._issuing.release()
 
     def _from_newest(
-        self, version: int, forecaster: Forecaster, newest: datetime, now: datetime
+        self, version: int, forecaster: Forecaster, newest: datetime, now: datetime, hour: Hour | None
     ) -> Forecasts:
-        """The forecast of all horizons from the newest bar; a revision of older bars shows after a second."""
+        """The forecast of all horizons from the newest hour; without hours a revision of older bars shows after a second."""
         known = self._present.get(version)
         if known is not None and known[0] == newest and time.monotonic() - known[1] < _PRESENT_TTL_S:
             return known[2]
-        bars = self._bars_for([forecaster], newest, now)
+        bars = self._bars_for([forecaster], newest, now, hour)
         try:
             origin = np.array([to_epoch(newest)], np.int64)
             made = forecaster.predict(bars, origin, shift=self._shift(forecaster, origin, newest))
@@ -330,85 +427,117 @@ class Serving:
         now = self.clock.now()
         newest = self.newest_close(now)
         first, last = start - timedelta(hours=max(horizons)), end - timedelta(hours=min(horizons))
-        bars = self._bars_for([forecaster], first, now)
+        # Nothing that closes later counts: neither for a forecast nor among the closes that came.
+        bars = self._bars_for([forecaster], first, min(now, end))
         target = bars[self.settings.target.symbol]
         origins = self._origins(target, first, last)
         origins = origins[self._asked(origins, horizons, start, end).any(axis=1)]
-        made = forecaster.predict(
-            bars, origins, horizons, skip_unusable=True, shift=self._shift(forecaster, origins, newest)
-        )
+        # A range of which there are no bars is empty, which is no fault of anyone's.
+        made, _ = joined([], horizons, LEVELS)
+        if len(origins):
+            shift = self._shift(forecaster, origins, newest)
+            made = forecaster.predict(bars, origins, horizons, skip_unusable=True, shift=shift)
         asked = self._asked(made.origin, horizons, start, end)
-        return Made(info, name, made, self._actual(target, made), newest, now, asked=asked)
+        actual = self._actual(target, made)
+        return Made(info, name, made, actual, newest, now, asked=asked, source="reconstructed")
 
     def stitched(self, start: datetime, end: datetime, horizons: tuple[int, ...]) -> Made:
-        """Each hour's forecast by the version that reigned when it had to be made."""
+        """What users got at each hour; where nothing was issued, what the version that reigned would have said."""
         now = self.clock.now()
-        newest = self.newest_close(now)
-        reigns = self._reigns()
-        origin_start = start - timedelta(hours=max(horizons))
-        origin_end = end - timedelta(hours=min(horizons))
-        wanted = [
-            (record, max(since, origin_start), min(until or origin_end, origin_end))
-            for record, since, until in reigns
+        _, newest = self._origin(now)
+        first = start - timedelta(hours=max(horizons))
+        last = end - timedelta(hours=min(horizons))
+        if newest is not None:
+            last = min(last, newest + _SECOND)
+        fans = [
+            fan
+            for fan in self.issued.between(first, last)
+            if fan.levels == LEVELS and set(horizons) <= set(fan.horizons)
         ]
-        wanted = [(record, since, until) for record, since, until in wanted if since < until]
-        if len({record.version for record, *_ in wanted}) > 200:
-            raise RefusedError("the range holds more than 200 versions; ask for a shorter one")
-        models = {record.version: self._model(record.version)[1] for record, *_ in wanted}
-        bars = self._bars_for(list(models.values()) or [self.forecaster], origin_start, now)
-        target = bars[self.settings.target.symbol]
-        parts, aliases, versions = [], [], []
-        for record, since, until in wanted:
-            origins, model = self._origins(target, since, until), models[record.version]
-            origins = origins[self._asked(origins, horizons, start, end).any(axis=1)]
-            made = model.predict(
-                bars, origins, horizons, skip_unusable=True, shift=self._shift(model, origins, newest)
-            )
+        target = self.store.read_bars(
+            self.settings.target.symbol, start=first - _WEEK, known_at=min(now, end)
+        )
+        closed = self._origins(target, first, last)
+        closed = closed[self._asked(closed, horizons, start, end).any(axis=1)]
+        missing = closed[~np.isin(closed, [to_epoch(fan.origin) for fan in fans])]
+        parts = [forecasts_of(fan).only(horizons) for fan in fans]
+        names: list[tuple[str, int, datetime | None]] = [
+            (fan.alias or str(fan.version), fan.version, fan.issued_at if fan.source == "issued" else None)
+            for fan in fans
+        ]
+        for record, made in self._reconstructed(missing, horizons, newest, now):
             parts.append(made)
-            aliases += [record.alias] * len(made.origin)
-            versions += [record.version] * len(made.origin)
-        if parts:
-            joined = Forecasts(
-                np.concatenate([p.origin for p in parts]),
-                horizons,
-                parts[0].levels,
-                np.concatenate([p.last_close for p in parts]),
-                np.concatenate([p.quantiles for p in parts]),
-            )
-        else:
-            shape = (0, len(horizons), len(LEVELS))
-            joined = Forecasts(np.empty(0, np.int64), horizons, LEVELS, np.empty(0), np.empty(shape))
+            names += [(record.alias, record.version, None)] * len(made.origin)
+        whole, order = joined(parts, horizons, LEVELS)
+        names = [names[i] for i in order]
         return Made(
             None,
             "champion-stitched",
-            joined,
-            self._actual(target, joined),
+            whole,
+            self._actual(target, whole),
             newest,
             now,
-            tuple(aliases),
-            tuple(versions),
-            self._asked(joined.origin, horizons, start, end),
+            tuple(alias for alias, *_ in names),
+            tuple(version for _, version, _ in names),
+            self._asked(whole.origin, horizons, start, end),
+            "issued" if names and all(at is not None for *_, at in names) else "reconstructed",
+            tuple(at for *_, at in names),
         )
 
-    def _reigns(self) -> list[tuple[AliasRecord, datetime, datetime | None]]:
-        """Who reigned when: a version from its decision to the next one's.
+    def _reconstructed(
+        self, origins: IntArray, horizons: tuple[int, ...], newest: datetime | None, now: datetime
+    ) -> list[tuple["_Reign", Forecasts]]:
+        """What the versions that reigned at hours without a record would have said."""
+        if not len(origins):
+            return []
+        first, last = from_epoch(origins[0]), from_epoch(origins[-1]) + _SECOND
+        wanted = [
+            (reign, origins[(origins >= to_epoch(max(reign.since, first))) & (origins < to_epoch(until))])
+            for reign in self._reigns(first, last)
+            if (until := min(reign.until or last, last)) > first
+        ]
+        wanted = [(reign, chosen) for reign, chosen in wanted if len(chosen)]
+        if len({reign.version for reign, _ in wanted}) > 200:
+            raise RefusedError("the range holds more than 200 versions; ask for a shorter one")
+        models = {reign.version: self._model(reign.version)[1] for reign, _ in wanted}
+        bars = self._bars_for(models.values(), first, min(now, last))
+        return [
+            (
+                reign,
+                models[reign.version].predict(
+                    bars, chosen, horizons, skip_unusable=True,
+                    shift=self._shift(models[reign.version], chosen, newest),
+                ),
+            )
+            for reign, chosen in wanted
+        ]  # fmt: skip
+
+    def _reigns(self, start: datetime, end: datetime) -> list["_Reign"]:
+        """Who reigned at start <= moment < end: what was rolled out; before the first roll each alias from its decision on.
 
         Back-test aliases fill the time before the first production alias.
         """
+        rolls = self.store.decided(self.settings.model_name, "rolled", start=start, end=end)
+        first = rolls[0].at if rolls else None
         records = [r for r in self.index().aliases if alias_kind(r.alias) in ("date", "backtest")]
+        records = [r for r in records if first is None or r.decided_at < first]
         production = sorted((r for r in records if alias_kind(r.alias) == "date"), key=lambda r: r.decided_at)
-        first = production[0].decided_at if production else None
+        begun = production[0].decided_at if production else None
         earlier = sorted(
             (
                 r
                 for r in records
-                if alias_kind(r.alias) == "backtest" and (first is None or r.decided_at < first)
+                if alias_kind(r.alias) == "backtest" and (begun is None or r.decided_at < begun)
             ),
             key=lambda r: r.decided_at,
         )
-        line = [*earlier, *production]
-        until: list[datetime | None] = [r.decided_at for r in line[1:]]
-        return [(r, r.decided_at, u) for r, u in zip(line, [*until, None], strict=False)]
+        line = [(r.alias, r.version, r.decided_at) for r in (*earlier, *production)]
+        line += [(d.alias or str(d.version), d.version, d.at) for d in rolls if d.version is not None]
+        until: list[datetime | None] = [at for *_, at in line[1:]]
+        return [
+            _Reign(alias, version, since, end)
+            for (alias, version, since), end in zip(line, [*until, None], strict=False)
+        ]
 
     def over_bars(self, bars: dict[str, Bars], horizons: tuple[int, ...] | None) -> Made:
         """A forecast from a caller's own bars.
@@ -456,9 +585,9 @@ class Serving:
         while not self._stop.wait(self.settings.record_poll_s):
             try:
                 now = self.clock.now()
-                newest = self.newest_close(now)
+                hour, newest = self._origin(now)
                 if newest is not None and newest != done:
-                    self._record(now, newest, done)
+                    self._record(now, newest, done, hour)
                     done = newest
                 # A replay brings ten bars a second; each is recorded, and some are enough to tell how it goes.
                 if done != measured and time.monotonic() - at > _MEASURE_S:
@@ -472,39 +601,71 @@ class Serving:
             except Exception:
                 _LOG.exception("no forecast was recorded")
 
-    def _record(self, now: datetime, newest: datetime, done: datetime | None) -> None:
-        """Record what this version forecasts from every bar since the last look, the newest included."""
+    def _record(
+        self, now: datetime, newest: datetime, done: datetime | None, hour: Hour | None = None
+    ) -> None:
+        """Issue what this version forecasts for every hour since the last look, the newest included, that has no fan."""
         if self.stale_reason(newest, now) is not None:
             return
         first = (
             newest if done is None else max(done + timedelta(hours=1), newest - timedelta(hours=_CATCH_UP))
         )
-        bars = self._bars_for([self.forecaster], first, now)
-        target = bars[self.settings.target.symbol]
-        origins = target.close_time[
-            (target.close_time >= to_epoch(first)) & (target.close_time <= to_epoch(newest))
-        ]
+        known = [to_epoch(fan.origin) for fan in self.issued.between(first, newest + _SECOND)]
+        fans: list[Fan] = []
+        if hour is None:
+            bars = self._bars_for([self.forecaster], first, now)
+            origins = self._origins(bars[self.settings.target.symbol], first, newest + _SECOND)
+            fans += self._fans(now, newest, bars, origins[~np.isin(origins, known)])
+        else:
+            for each in self.store.hours(self.settings.model_name, start=first, end=newest + _SECOND):
+                if to_epoch(each.hour) not in known:
+                    bars = self._bars_for([self.forecaster], each.hour, now, each)
+                    fans += self._fans(now, newest, bars, np.array([to_epoch(each.hour)], np.int64))
+        self._issue(fans, now, newest)
+
+    def _issue(self, fans: list[Fan], now: datetime, newest: datetime) -> list[Fan]:
+        standing = self.issued.issue(fans)
+        mine = sum(len(fan.horizons) for fan, stands in zip(fans, standing, strict=True) if fan == stands)
+        self.on_recorded(mine, (now - newest).total_seconds())
+        return standing
+
+    def _fans(self, now: datetime, newest: datetime, bars: dict[str, Bars], origins: IntArray) -> list[Fan]:
+        """This version's fans of hours (N,), those left out that lack history; older hours than the newest are filled in."""
         shift = self._shift(self.forecaster, origins, newest)
-        made = self.forecaster.predict(bars, origins, skip_unusable=True, shift=shift)
-        rows = [
-            ForecastRow(
-                model=self.settings.model_name,
-                version=self.info.version,
-                symbol=self.settings.target.symbol,
-                origin=from_epoch(made.origin[i]),
-                horizon=horizon,
-                target_time=from_epoch(made.origin[i] + horizon * HOUR_S),
-                made_at=now,
-                alias=self.alias,
-                last_close=float(made.last_close[i]),
-                levels=made.levels,
-                quantiles=tuple(made.quantiles[i, j].tolist()),
+        made = self.forecaster.predict(bars, origins, skip_unusable=True, shift=shift, fingerprints=True)
+        state = self.forecaster.spec.conformal
+        came = None if state is None else self._live_rows(state.as_of, newest).target_time
+        fans = []
+        for i, origin in enumerate(made.origin.tolist()):
+            calibration = None
+            if state is not None and came is not None:
+                table = state.table if shift is None else shift[int(np.searchsorted(origins, origin))]
+                taught = int(np.searchsorted(came, origin, side="right"))
+                as_of = from_epoch(came[taught - 1]) if taught else state.as_of
+                calibration = calibration_of(table, as_of)
+            fans.append(
+                Fan(
+                    model=self.settings.model_name,
+                    role="served",
+                    symbol=self.settings.target.symbol,
+                    origin=from_epoch(origin),
+                    version=self.info.version,
+                    alias=self.alias,
+                    issued_at=now,
+                    wall_at=datetime.now(UTC),
+                    last_close=float(made.last_close[i]),
+                    levels=made.levels,
+                    horizons=made.horizons,
+                    quantiles=tuple(tuple(row) for row in made.quantiles[i].tolist()),
+                    source="issued" if origin == to_epoch(newest) else "reconstructed",
+                    fingerprint=made.fingerprints[i],
+                    calibration=calibration,
+                    run_id=self.info.run_id,
+                    kind=self.info.kind,
+                    data_fingerprint=self.info.data_fingerprint,
+                )
             )
-            for i in range(len(made.origin))
-            for j, horizon in enumerate(made.horizons)
-        ]
-        self.store.save_forecasts(rows)
-        self.on_recorded(len(rows), (now - newest).total_seconds())
+        return fans
 
     def _measure(self) -> None:
         try:
@@ -522,8 +683,8 @@ class Serving:
         model, symbol = self.settings.model_name, self.settings.target.symbol
         now = self.clock.now()
         rows: list[SkillRow] = []
-        for e in self.store.evaluations(model, "gate"):
-            if e.baseline == "naive" and e.passed and e.made_at <= now:
+        for e in self.store.evaluations(model, "gate", baseline="naive", limit=_MOST_SHOWN):
+            if e.passed and e.made_at <= now:
                 ours, naive = e.figures["candidate"]["next_hour"], e.figures["baseline"]["next_hour"]
                 names = ("rmse", "mae", "pinball", "coverage_90")
                 rows.append(
@@ -532,16 +693,9 @@ class Serving:
                         *(float(ours[name]) for name in names), *(float(naive[name]) for name in names),
                     )
                 )  # fmt: skip
-        kinds = {e.version: e.kind for e in self.store.evaluations(model)}
-        for b in self.store.backtest_rows(model):
-            kind = kinds.get(b.version, "unknown")
-            rows.append(
-                skill_of(
-                    b.alias, b.version, kind, "backtest", b.actual, b.quantiles, b.naive_quantiles, LEVELS
-                )
-            )
+        rows += self._backtests.get()
         recorded = self.store.forecasts(
-            model, horizon=1, start=now - timedelta(days=60), end=now + timedelta(hours=1)
+            model, symbol, horizon=1, start=now - timedelta(days=60), end=now + timedelta(hours=1)
         )
         if not recorded:
             return rows
@@ -549,6 +703,7 @@ class Serving:
         target = self.store.read_bars(symbol, start=first - timedelta(days=40), known_at=now)
         if not len(target):
             return rows
+        kinds = self.store.kinds(model, {r.version for r in recorded})
         by_version: dict[int, list[ForecastRow]] = {}
         for r in recorded:
             by_version.setdefault(r.version, []).append(r)
@@ -569,6 +724,20 @@ class Serving:
                         )
                     )  # fmt: skip
         return rows
+
+    def _compute_backtests(self) -> list[SkillRow]:
+        """Errors of the newest back-test aliases: what they said an hour ahead, each hour of their weeks."""
+        model = self.settings.model_name
+        newest = self.store.evaluations(model, "backtest", baseline="naive", limit=_MOST_SHOWN)
+        stored = self.store.backtest_rows(model, {e.alias for e in newest if e.alias is not None})
+        kinds = self.store.kinds(model, {b.version for b in stored})
+        return [
+            skill_of(
+                b.alias, b.version, kinds.get(b.version, "unknown"), "backtest",
+                b.actual, b.quantiles, b.naive_quantiles, LEVELS,
+            )
+            for b in stored
+        ]  # fmt: skip
 
     def windows(self) -> list[LiveWindow]:
         """How live forecasts of the last 7 and 30 days did, whichever version made them; at most ten seconds old."""
@@ -606,7 +775,8 @@ class Serving:
     def freshness(self) -> dict[str, Any]:
         """How fresh each series is; for the target also the hours that are missing in the last 30 days."""
         now = self.clock.now()
-        stored = {f.symbol: f for f in self.store.freshness(known_at=now)}
+        symbols = [series.symbol for series in self.settings.series]
+        stored = {f.symbol: f for f in self.store.freshness(symbols, known_at=now)}
         out = []
         for series in self.settings.series:
             f = stored.get(series.symbol)
@@ -616,7 +786,6 @@ class Serving:
             out.append(
                 {
                     "symbol": series.symbol,
-                    "count": f.count if f else 0,
                     "first_open": f.first_open if f else None,
                     "last_close": newest,
                     "age_s": age,

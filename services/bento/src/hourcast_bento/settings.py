@@ -21,7 +21,7 @@ class ServingSettings(CoreSettings):
     ] = None
     package_dir: Annotated[
         Path | None,
-        Field(description="folder with the model inside an unpacked package; set by `hourcast serve`"),
+        Field(description="folder with the model of a package; set by `hourcast serve`"),
     ] = None
     lru_packages: Annotated[
         int, Field(ge=0, le=64, description="other versions than the served one that are kept in memory")
@@ -44,9 +44,9 @@ class ServingSettings(CoreSettings):
         float, Field(gt=0, le=60, description="seconds that a callback may take")
     ] = 5.0
     fetch_wait_s: Annotated[
-        float, Field(ge=0, description="seconds that `hourcast fetch` waits for a package or for its bucket")
-    ] = 86_400.0
+        float, Field(ge=0, description="seconds that a new server waits for its package or for the bucket")
+    ] = 600.0
     cache_packages: Annotated[
         int,
-        Field(ge=1, le=1000, description="packages that the cache of `hourcast fetch` keeps, the last used"),
+        Field(ge=1, le=1000, description="packages that the cache of servers keeps, the last used"),
     ] = 5

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from hourcast.store import Event
+from hourcast.decisions import Decision, DecisionKind
 
-__all__ = ["MOVED", "Move", "evidence_in_words", "moves", "noted_champion"]
+__all__ = ["MOVED", "Move", "evidence_in_words", "moves"]
 
-MOVED = "champion_moved"
+MOVED: DecisionKind = "champion_moved"
 _MOST_UNSEEN = 100
 Evidence = Mapping[str, Any]
 
@@ -27,16 +27,11 @@ class Move:
     evidence: Evidence
 
 
-def noted_champion(events: Sequence[Event]) -> int | None:
-    """The champion as it was last written down; `events` are the newest first."""
-    return next((e.version for e in events if e.kind == MOVED), None)
-
-
 def moves(
     version: int | None,
     before: int | None,
     evidence_of: Callable[[int], Evidence | None],
-    events: Sequence[Event],
+    events: Sequence[Decision],
 ) -> list[Move]:
     """What happened since the champion was last written down, the oldest first.
 
@@ -44,7 +39,7 @@ def moves(
         version: the champion now.
         before: the champion when it was last written down; None where it never was, or there was none.
         evidence_of: the proof that a version carries, if it does.
-        events: the journal, the newest first.
+        events: the decisions, the newest first.
     """
     by_hand = {"by_hand": True, "before": before}
     if version is None:
@@ -70,7 +65,7 @@ def _led(
     version: int,
     before: int | None,
     evidence_of: Callable[[int], Evidence | None],
-    events: Sequence[Event],
+    events: Sequence[Decision],
     never: bool,
 ) -> Iterator[tuple[int, Evidence]]:
     """The proofs from `version` back to `before`, the newest first; nothing where they do not lead there."""
@@ -93,8 +88,14 @@ def _led(
 
 def evidence_in_words(evidence: Evidence) -> str:
     """The figures of a proof on a line; empty where there are none."""
-    if "loss" not in evidence:
+    try:
+        return _figures(evidence)
+    except (KeyError, TypeError, ValueError):
+        # Evidence of before this release, or written by hand: its sentence is told, and stands for itself.
         return ""
+
+
+def _figures(evidence: Evidence) -> str:
     rest, refitted = evidence["without_best_week"], evidence["champion_refitted"]
     return (
         f"pinball {evidence['loss']:.2f} against {evidence['champion_loss']:.2f} one hour ahead, "

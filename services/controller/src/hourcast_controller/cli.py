@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
-from hourcast.errors import RefusedError, UnavailableError
+from hourcast.errors import RefusedError, UnavailableError, UndecidedError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from hourcast.contracts import PackageManifest
+    from hourcast.decisions import DecisionKind, Standing, Undo
     from hourcast.store import Store
     from hourcast_controller.journal import Journal
     from hourcast_controller.kube import Kube
@@ -230,19 +232,24 @@ def _served(room: _Room, deployment: "Deployment") -> str:
 @_width
 def status(as_json: bool, width: int | None) -> None:
     """What is served, what should be, and what stands in the way."""
-    from hourcast_controller.journal import quarantine_of
+    from hourcast.failing import read_failing
+    from hourcast_controller.plan import minded
+    from hourcast_controller.policy import misread
 
     with _room("operator") as room:
-        deployment = room.target.observe()
+        standing = room.store.standing(room.settings.model_name)
+        _, deployment = minded(standing, room.target.observe())
+        failing = read_failing(room.settings.state_dir)
         registry: Any = None
         problem = None
         try:
             registry = room.registry.read()
         except UnavailableError as error:
             problem = str(error)
-        quarantine = quarantine_of(room.store.events(room.settings.model_name, limit=5000))
+        quarantine, blocked = standing.quarantine, standing.blocked
         jobs = room.target.jobs()
         aliases = dict(sorted(registry.aliases.items(), reverse=True)) if registry else {}
+        skipped = misread(registry) if registry else {}
         if as_json:
             _print_json(
                 {
@@ -250,36 +257,52 @@ def status(as_json: bool, width: int | None) -> None:
                     "policy": room.settings.policy,
                     "aliases": aliases,
                     "registry_problem": problem,
-                    "quarantine": {v: {"run_id": run, "reason": why} for v, (run, why) in quarantine.items()},
+                    "skipped": skipped,
+                    "quarantine": {v: asdict(barred) for v, barred in quarantine.items()},
+                    "blocked": asdict(blocked) if blocked else None,
                     "jobs": {name: asdict(job) for name, job in jobs.items()},
+                    "failing": [asdict(f) for f in failing],
                 }
             )
             return
+        from rich.markup import escape
         from rich.table import Table
 
         console = _console(width)
         table = Table(show_header=False, box=None, pad_edge=False)
         served = deployment.serving_version
-        table.add_row("serving", _served(room, deployment) if served else "nothing yet")
+        table.add_row("serving", escape(_served(room, deployment)) if served else "nothing yet")
         if deployment.desired_version != served:
-            how = "rolling" if deployment.rolling else "wanted"
-            table.add_row(how, f"version {deployment.desired_version} (alias {deployment.desired_alias})")
+            how = (
+                "rolling"
+                if deployment.rolling and not standing.blocks(deployment.desired_version)
+                else "wanted"
+            )
+            wanted = f"version {deployment.desired_version} (alias {deployment.desired_alias})"
+            table.add_row(how, escape(wanted))
         table.add_row("policy", room.settings.policy)
         table.add_row("pin", f"version {deployment.pin}" if deployment.pin else "none")
         table.add_row("hold", "yes: nothing is rolled until `hourcast release`" if deployment.hold else "no")
         shown = [a for a in aliases if not a.startswith("backtest_")]
         told = ", ".join(f"{a} → v{aliases[a]}" for a in shown[:6]) or "none yet"
         back = len(aliases) - len(shown)
-        table.add_row(
-            "aliases", told + (f" … and {back} of back-tests" if back else "") if problem is None else problem
-        )
-        for version, (_run, why) in sorted(quarantine.items()):
-            table.add_row("quarantine", f"version {version}: {why}")
+        told += f" … and {back} of back-tests" if back else ""
+        table.add_row("aliases", escape(told if problem is None else problem))
+        for version, reason in skipped.items():
+            table.add_row("skipped", escape(f"version {version}: {reason}"))
+        for version, barred in sorted(quarantine.items()):
+            table.add_row("quarantine", escape(f"version {version}: {barred.reason}"))
+        if blocked is not None:
+            table.add_row("blocked", escape(f"{blocked.reason}; nothing else is tried until that is mended"))
         if deployment.failure:
-            table.add_row("failure", f"version {deployment.failed_version}: {deployment.failure}")
+            table.add_row("failure", escape(f"version {deployment.failed_version}: {deployment.failure}"))
         for name, job in jobs.items():
             if job.state != "succeeded":
-                table.add_row("job", f"{name}: {job.state} {job.message}")
+                table.add_row("job", escape(f"{name}: {job.state} {job.message}"))
+        for f in failing:
+            table.add_row(
+                "failing", escape(f"the {f.part} cannot work since {f.since:%Y-%m-%d %H:%M} UTC: {f.reason}")
+            )
         console.print(table)
 
 
@@ -322,15 +345,79 @@ def _say(as_json: bool, sentence: str, **values: object) -> None:
         click.echo(sentence)
 
 
+def _decide(
+    room: _Room,
+    kind: "DecisionKind",
+    version: int | None,
+    alias: str | None = None,
+    reason: str = "by an operator",
+    evidence: dict[str, object] | None = None,
+    *,
+    seen: int | None = None,
+) -> None:
+    """Store a person's decision; the controller acts on it at its next look.
+
+    Raises:
+        UndecidedError: when it is not stored.
+    """
+    try:
+        room.journal.decide(kind, version, alias, reason, evidence, seen=seen)
+    except UnavailableError as error:
+        raise UndecidedError(f"this could not be stored, and nothing has changed: {error}") from error
+
+
+def _standing(room: _Room) -> "Standing":
+    try:
+        return room.store.standing(room.settings.model_name)
+    except UnavailableError as error:
+        raise UndecidedError(f"nothing was decided: {error}") from error
+
+
+def _minded(room: _Room, standing: "Standing") -> "Deployment":
+    """The Deployment, with the pin and the hold that count."""
+    from hourcast_controller.plan import minded
+
+    try:
+        return minded(standing, room.target.observe())[1]
+    except UnavailableError as error:
+        raise UndecidedError(f"nothing was decided: {error}") from error
+
+
 @click.command()
 @_anywhere
 @click.argument("version", type=click.IntRange(min=1))
 @_as_json
 def pin(version: int, as_json: bool) -> None:
     """Serve VERSION and no other, until `hourcast unpin`."""
-    from hourcast.contracts import PIN_ANNOTATION
-
     with _room("operator") as room:
+        barred = _standing(room).quarantine.get(version)
+        if barred is not None:
+            raise RefusedError(
+                f"version {version} is in quarantine ({barred.reason}); `hourcast release --version {version}` first"
+            )
+        if _manifest(room, version) is None:
+            _must_be_good(room, version)
+        _decide(room, "pinned", version)
+        _say(as_json, f"pinned to version {version}; `hourcast unpin` gives the choice back", pin=version)
+
+
+def _manifest(room: _Room, version: int) -> "PackageManifest | None":
+    """What the bucket says of a version; None where it is not packaged, or the bucket does not answer."""
+    from hourcast.bucket import manifest_key, open_bucket
+    from hourcast.contracts import PackageManifest
+
+    settings = room.settings
+    try:
+        bucket = open_bucket(settings.resolved_bucket_url, settings.s3_endpoint_url)
+        body = bucket.get(manifest_key(settings.model_name, version))
+        return None if body is None else PackageManifest.model_validate_json(body)
+    except (UnavailableError, ValueError):
+        return None
+
+
+def _must_be_good(room: _Room, version: int) -> None:
+    """Ask MLflow about a version that has no package yet."""
+    try:
         numbers = room.registry.numbers()
         if version not in numbers:
             raise RefusedError(
@@ -338,11 +425,12 @@ def pin(version: int, as_json: bool) -> None:
                 f"versions are {', '.join(map(str, numbers[-20:])) or 'none yet'}"
             )
         facts = room.registry.version(version)
-        if facts.gate != "passed":
-            raise RefusedError(f"version {version} did not pass its gate ({facts.gate}); it is never served")
-        room.target.annotate({PIN_ANNOTATION: str(version)})
-        room.journal.write("pinned", version, None, "by an operator")
-        _say(as_json, f"pinned to version {version}; `hourcast unpin` gives the choice back", pin=version)
+    except UnavailableError as error:
+        raise UndecidedError(
+            f"version {version} has no package in the bucket, and nobody else can say that it may be served: {error}"
+        ) from error
+    if facts.gate != "passed":
+        raise RefusedError(f"version {version} did not pass its gate ({facts.gate}); it is never served")
 
 
 @click.command()
@@ -350,13 +438,10 @@ def pin(version: int, as_json: bool) -> None:
 @_as_json
 def unpin(as_json: bool) -> None:
     """Give the choice back to the policy."""
-    from hourcast.contracts import PIN_ANNOTATION
-
     with _room("operator") as room:
-        before = room.target.observe().pin
-        room.target.annotate({PIN_ANNOTATION: None})
+        before = _minded(room, _standing(room)).pin
         if before is not None:
-            room.journal.write("unpinned", before, None, "by an operator")
+            _decide(room, "unpinned", before)
         _say(
             as_json,
             "nothing was pinned" if before is None else f"version {before} is no longer pinned",
@@ -368,12 +453,12 @@ def unpin(as_json: bool) -> None:
 @_anywhere
 @_as_json
 def hold(as_json: bool) -> None:
-    """Roll nothing until `hourcast release`."""
-    from hourcast.contracts import HOLD_ANNOTATION
-
+    """Roll nothing until `hourcast release`; an undo still does."""
     with _room("operator") as room:
-        room.target.annotate({HOLD_ANNOTATION: "true"})
-        room.journal.write("held", room.target.observe().serving_version, None, "by an operator")
+        version = None
+        with suppress(UnavailableError):
+            version = room.target.observe().serving_version
+        _decide(room, "held", version)
         _say(as_json, "held: nothing is rolled until `hourcast release`", hold=True)
 
 
@@ -385,21 +470,17 @@ def hold(as_json: bool) -> None:
 @_as_json
 def release(version: int | None, as_json: bool) -> None:
     """End a hold, or with --version a quarantine."""
-    from hourcast.contracts import HOLD_ANNOTATION
-    from hourcast_controller.journal import quarantine_of
-
     with _room("operator") as room:
         if version is None:
-            room.target.annotate({HOLD_ANNOTATION: None})
-            room.journal.write("released", None, None, "by an operator")
+            _decide(room, "released", None)
             _say(as_json, "released: the policy decides again", hold=False)
             return
-        quarantine = quarantine_of(room.store.events(room.settings.model_name, limit=5000))
+        quarantine = _standing(room).quarantine
         if version not in quarantine:
             raise RefusedError(
                 f"version {version} is not in quarantine; in it are {', '.join(map(str, sorted(quarantine))) or 'none'}"
             )
-        room.journal.write("unquarantined", version, None, "by an operator")
+        _decide(room, "unquarantined", version)
         _say(as_json, f"version {version} may be served again", version=version)
 
 
@@ -407,26 +488,45 @@ def release(version: int | None, as_json: bool) -> None:
 @_anywhere
 @_as_json
 def undo(as_json: bool) -> None:
-    """Take the served version back: it goes into quarantine, and the best of the others is served."""
+    """Take back what was rolled out last: it goes into quarantine, and what served before takes its place."""
+    from hourcast_controller.undoing import taken_back
+
     with _room("operator") as room:
-        deployment = room.target.observe()
-        served = deployment.serving_version
-        if served is None:
-            raise RefusedError("nothing is served, so there is nothing to undo")
-        if deployment.pin is not None:
-            raise RefusedError(f"version {deployment.pin} is pinned; `hourcast unpin` first, then undo")
-        rolled = room.store.events(room.settings.model_name, kind="rolled", limit=200)
-        if not any(e.version != served for e in rolled):
-            raise RefusedError(f"version {served} is the first that was served; there is none to go back to")
-        facts = room.registry.version(served)
-        room.journal.write(
-            "undone", served, deployment.serving_alias, "undone by an operator", {"run_id": facts.run_id}
-        )
+        standing = _standing(room)
+        deployment = _minded(room, standing)
+        version, alias = taken_back(deployment)
+        before = standing.undo
+        if before is None or before.version != version:
+            before = _undo(room, version, alias, deployment, standing)
+            manifest = _manifest(room, version)
+            evidence: dict[str, object] = {
+                "run_id": manifest.run_id if manifest else "", "to": before.to, "to_alias": before.to_alias,
+            }  # fmt: skip
+            _decide(room, "undone", version, alias, "undone by an operator", evidence, seen=standing.id)
         _say(
             as_json,
-            f"version {served} is undone and in quarantine; `hourcast release --version {served}` would let it back",
-            undone=served,
+            f"version {version} is undone and in quarantine, and version {before.to} takes its place; "
+            f"`hourcast release --version {version}` would let it back",
+            undone=version,
+            to=before.to,
         )
+
+
+def _undo(
+    room: _Room, version: int, alias: str | None, deployment: "Deployment", standing: "Standing"
+) -> "Undo":
+    from hourcast.bucket import open_bucket
+    from hourcast_controller.packages import floors, packaged
+    from hourcast_controller.undoing import undo_to
+
+    settings = room.settings
+    there: frozenset[int] | None = None
+    fallbacks: list[int] = []
+    with suppress(UnavailableError):
+        bucket = open_bucket(settings.resolved_bucket_url, settings.s3_endpoint_url)
+        there = packaged(bucket, settings.model_name)
+        fallbacks = floors(bucket, settings.model_name, there, version)
+    return undo_to(version, alias, deployment, standing, there, fallbacks)
 
 
 @click.command()

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from hourcast.contracts import version_number
+from hourcast_controller.blame import killed
 from hourcast_controller.plan import Job
-from hourcast_controller.rollout_state import Pod, last_words
+from hourcast_controller.pods import Pod, last_words
 
 __all__ = [
     "ATTEMPT_LABEL",
@@ -28,7 +30,6 @@ ATTEMPT_LABEL = "hourcast.io/attempt"
 
 _STUCK_AFTER_S = 60.0
 _RETRY_S, _RETRY_KILLED_S, _LONGEST_RETRY_S = 10.0, 1.0, 300.0
-_SIGNALS_FROM = 128
 _NAME_LIMIT = 63
 
 
@@ -97,8 +98,8 @@ def _attempt(body: Mapping[str, Any], pods: Sequence[Pod]) -> Attempt:
     return Attempt(
         name=name,
         work=labels.get(JOB_LABEL, ""),
-        serial=int(serial) if serial.isdigit() else 0,
-        attempt=int(attempt) if attempt.isdigit() else 1,
+        serial=version_number(serial) or 0,
+        attempt=version_number(attempt) or 1,
         created_at=_moment(meta.get("creationTimestamp")) or datetime.min.replace(tzinfo=UTC),
         ended_at=_moment(end.get("lastTransitionTime") or status.get("completionTime")),
         succeeded=complete is not None,
@@ -126,8 +127,7 @@ def job_of(newest: Attempt, now: datetime) -> Job:
         # Kubernetes would go on pulling for as long as the Job may live; a new Job takes a mended image.
         pause = _pause(_RETRY_S, newest.attempt)
         return Job("failed", None, newest.message, retry_due=waited - _STUCK_AFTER_S >= pause)
-    killed = newest.exit_code is None or newest.exit_code > _SIGNALS_FROM
-    pause = _pause(_RETRY_KILLED_S if killed else _RETRY_S, newest.attempt)
+    pause = _pause(_RETRY_KILLED_S if killed(newest.exit_code) else _RETRY_S, newest.attempt)
     waited = (now - (newest.ended_at or newest.created_at)).total_seconds()
     return Job(
         "failed", newest.exit_code, newest.message, retry_due=waited >= pause, ended_at=newest.ended_at

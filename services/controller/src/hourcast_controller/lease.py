@@ -7,6 +7,7 @@ age by its own clock alone: a Lease is free when it has not changed for as long 
 
 import hashlib
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ __all__ = ["Alone", "Leadership", "Lease", "Seen", "added", "deliveries_of", "ma
 
 _LOG = logging.getLogger("hourcast.controller.lease")
 _HINTS = "hourcast.io/hints"
+_STAMP = re.compile("[0-9]{1,15}")
 _KEPT_HINTS, _HINTS_KEPT_S = 50, 330.0
 
 
@@ -61,7 +63,7 @@ def deliveries_of(lease: Mapping[str, Any]) -> dict[str, float]:
     found = {}
     for item in text.split():
         key, _, at = item.partition("@")
-        if key and at.isdigit():
+        if key and _STAMP.fullmatch(at):
             found[key] = float(at)
     return found
 

@@ -3,22 +3,33 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from hourcast.bucket import Bucket, aliases_key, manifest_key
-from hourcast.contracts import CHAMPION, HOLD_ANNOTATION, PIN_ANNOTATION, AliasIndex
+from hourcast.bucket import Bucket, aliases_key
+from hourcast.contracts import (
+    CHAMPION,
+    DECIDED_ANNOTATION,
+    HOLD_ANNOTATION,
+    PIN_ANNOTATION,
+    AliasIndex,
+    alias_kind,
+)
+from hourcast.decisions import DecisionKind, Standing
 from hourcast.errors import HourcastError, UnavailableError
-from hourcast.store import Event, Store
-from hourcast_controller.champion import MOVED, moves, noted_champion
-from hourcast_controller.journal import Journal, noted, quarantine_of, released_of
+from hourcast.store import Store
+from hourcast_controller.champion import MOVED, moves
+from hourcast_controller.journal import Journal
 from hourcast_controller.lease import Alone, Leadership
 from hourcast_controller.metrics import Metrics
+from hourcast_controller.packages import packaged as packaged_in
 from hourcast_controller.plan import (
+    Absolve,
     Action,
+    Block,
+    Mirror,
     NoteChampion,
     NoteHold,
     NotePin,
@@ -27,12 +38,12 @@ from hourcast_controller.plan import (
     Package,
     Quarantine,
     RefreshIndex,
-    Restore,
     Roll,
+    Unblock,
     Wait,
     plan,
 )
-from hourcast_controller.policy import ignored
+from hourcast_controller.policy import ignored, misread
 from hourcast_controller.registry import Registry
 from hourcast_controller.rollout import RolloutTarget
 from hourcast_controller.settings import ControllerSettings
@@ -43,10 +54,10 @@ __all__ = ["Controller"]
 _LOG = logging.getLogger("hourcast.controller")
 _SOON_S = 0.2
 _FOLLOWER_LOOKS_S = 10.0
-_SETTLED_S = 3.0
-_EVENTS = 5000
 _BUSY_FOR_S = 120.0
 _BEAT_S = 10.0
+_MOVES = 200
+_ALIASES_TOLD = 10
 _INDEX_AGAIN_S, _INDEX_LONGEST_S = 10.0, 300.0
 T = TypeVar("T")
 
@@ -72,8 +83,7 @@ class Controller:
         self._wake = threading.Event()
         self._stop = False
         self._told: dict[str, str] = {}
-        self._events: list[Event] = []
-        self._differs_since_s: float | None = None
+        self._standing = Standing()
         self._packaging_since_s: dict[int, float] = {}
         self._rolling_since_s: dict[int, float] = {}
         self._busy_since_s: float | None = None
@@ -140,7 +150,6 @@ class Controller:
 
     def turn(self) -> bool:
         """Observe, plan and act once; True when something was done or is under way."""
-        self._journal.flush()
         observed = self.observe()
         actions = [action for action in plan(observed) if not self._in_vain(action, observed)]
         # A roll needs nobody's help, and looking closely would take from it what it is short of: a processor.
@@ -177,7 +186,7 @@ class Controller:
         changed = any(not isinstance(action, Wait) for action in actions)
         if observed.deployment is not None and not changed and self._leadership.held():
             try:
-                self._target.explain(*summary(observed.deployment, actions, self._events))
+                self._target.explain(*summary(observed.deployment, actions, self._standing))
             except UnavailableError as error:
                 self._tell("explain", str(error))
 
@@ -186,80 +195,55 @@ class Controller:
     def observe(self) -> Observed:
         """Read everything, side by side; None where a read failed."""
         begun_registry = self._pool.submit(self._registry.read)
-        begun_events = self._pool.submit(self._read_events)
-        begun_bucket = self._pool.submit(lambda: (self._packaged(), self._index()))
+        begun_standing = self._pool.submit(self._store.standing, self._settings.model_name)
+        begun_bucket = self._pool.submit(
+            lambda: (packaged_in(self._bucket, self._settings.model_name), self._index())
+        )
         begun_deployment = self._pool.submit(self._target.observe)
         jobs = self._try("jobs", self._target.jobs)
         registry = self._try("registry", begun_registry.result)
-        events = self._try("store", begun_events.result)
+        standing = self._try("store", begun_standing.result)
         packaged, index = self._try("bucket", begun_bucket.result) or (None, None)
         deployment = self._try("target", begun_deployment.result)
         if registry is not None:
             for alias, reason in ignored(registry.aliases).items():
                 self._tell(f"alias {alias}", f"alias {alias!r} is ignored: {reason}")
-        if not self._journal.settled:
-            events = None
-        rolled = next((e for e in events or [] if e.kind == "rolled"), None)
+            for version, reason in misread(registry).items():
+                self._tell(f"version {version}", f"version {version} is skipped: {reason}")
+        if standing is not None:
+            self._standing = standing
         observed = Observed(
             registry=registry,
             packaged=packaged,
             index=index,
             deployment=deployment,
             jobs=jobs,
-            quarantine=None if events is None else {v: run for v, (run, _) in quarantine_of(events).items()},
-            last_rolled=rolled.version if rolled else None,
-            last_alias=rolled.alias if rolled else None,
+            standing=standing,
             policy=self._settings.policy,
             package_backtests=self._settings.package_backtests,
-            released=released_of(events or []),
+            bucket_problem=self._told.get("bucket") if packaged is None else None,
         )
-        if events is not None:
-            pin, hold = noted(events)
-            observed = replace(
-                observed, noted_pin=pin, noted_hold=hold, noted_champion=noted_champion(events)
-            )
-        observed = replace(observed, settled=events is not None and self._settled(observed))
         self._measure(observed)
         return observed
-
-    def _read_events(self) -> list[Event]:
-        """The journal, read anew only when it has grown."""
-        model = self._settings.model_name
-        newest = self._store.events(model, limit=1)
-        if not newest:
-            self._events = []
-        elif not self._events or self._events[0].id != newest[0].id:
-            self._events = self._store.events(model, limit=_EVENTS)
-        return self._events
-
-    def _settled(self, observed: Observed) -> bool:
-        """Whether pin or hold have differed from the journal for longer than a command takes to write its event."""
-        deployment = observed.deployment
-        if deployment is None or (deployment.pin, deployment.hold) == (
-            observed.noted_pin,
-            observed.noted_hold,
-        ):
-            self._differs_since_s = None
-            return False
-        now_s = time.monotonic()
-        if self._differs_since_s is None:
-            self._differs_since_s = now_s
-        return now_s - self._differs_since_s >= _SETTLED_S
 
     def _measure(self, observed: Observed) -> None:
         for name, value in (
             ("registry", observed.registry),
             ("bucket", observed.packaged),
-            ("store", observed.quarantine),
+            ("store", observed.standing),
             ("target", observed.deployment),
         ):
             self._metrics.up.labels(name).set(int(value is not None))
         if observed.deployment is not None:
             self._metrics.desired.set(observed.deployment.desired_version or 0)
             self._metrics.serving.set(observed.deployment.serving_version or 0)
-            self._metrics.rolling.set(int(observed.deployment.rolling))
-        if observed.quarantine is not None:
-            self._metrics.quarantined.set(len(observed.quarantine))
+            blocked = observed.standing is not None and observed.standing.blocks(
+                observed.deployment.desired_version
+            )
+            self._metrics.rolling.set(int(observed.deployment.rolling and not blocked))
+        if observed.standing is not None:
+            self._metrics.quarantined.set(len(observed.standing.quarantine))
+            self._metrics.blocked.set(int(observed.standing.blocked is not None))
         for version in [v for v in self._packaging_since_s if v in (observed.packaged or ())]:
             self._metrics.package_seconds.observe(time.monotonic() - self._packaging_since_s.pop(version))
 
@@ -272,15 +256,6 @@ class Controller:
         if self._told.pop(name, None) is not None:
             _LOG.info("%s answers again", name)
         return value
-
-    def _packaged(self) -> frozenset[int]:
-        prefix = manifest_key(self._settings.model_name, 0).removesuffix("0.json")
-        names = (key.removeprefix(prefix) for key in self._bucket.keys(prefix))
-        return frozenset(
-            int(name.removesuffix(".json"))
-            for name in names
-            if name.endswith(".json") and name.removesuffix(".json").isdigit()
-        )
 
     def _index(self) -> dict[str, int]:
         body = self._bucket.get(aliases_key(self._settings.model_name))
@@ -320,12 +295,33 @@ class Controller:
             case Quarantine(version, run_id, reason):
                 _LOG.warning("version %d is quarantined: %s", version, reason)
                 self._note("quarantined", version, None, reason, {"run_id": run_id})
+            case Absolve(version, reason):
+                _LOG.warning("version %d leaves quarantine: %s", version, reason)
+                self._note("unquarantined", version, None, reason)
+            case Block(blocked):
+                _LOG.warning("%s", blocked.reason)
+                self._note(
+                    "blocked",
+                    blocked.version,
+                    None,
+                    blocked.reason,
+                    {"fault": blocked.fault, "of": blocked.of},
+                )
+            case Unblock(version, reason):
+                _LOG.info("version %d is no longer blocked: %s", version, reason)
+                self._note("unblocked", version, None, reason)
             case NoteRolled(version, alias):
                 reason = self._why(version)
                 _LOG.info("version %d (alias %s) is served: %s", version, alias, reason)
                 self._note("rolled", version, alias, reason)
-            case Restore(pin, hold, reason):
-                self._restore(pin, hold, reason)
+            case Mirror(pin, hold, decided):
+                self._target.annotate(
+                    {
+                        PIN_ANNOTATION: None if pin is None else str(pin),
+                        HOLD_ANNOTATION: "true" if hold else None,
+                        DECIDED_ANNOTATION: str(decided),
+                    }
+                )
             case NotePin(pin, before):
                 if pin is not None:
                     self._note("pinned", pin, None, "set on the Deployment")
@@ -335,7 +331,8 @@ class Controller:
                 words = "set on the Deployment" if hold else "removed on the Deployment"
                 self._note("held" if hold else "released", None, None, words)
             case NoteChampion(version, before):
-                for move in moves(version, before, self._registry.champion_evidence, self._events):
+                told = self._store.decisions(self._settings.model_name, kind=MOVED, limit=_MOVES)
+                for move in moves(version, before, self._registry.champion_evidence, told[::-1]):
                     _LOG.info("champion is now version %s: %s", move.version, move.reason)
                     self._note(MOVED, move.version, CHAMPION, move.reason, dict(move.evidence))
             case Wait():
@@ -343,47 +340,49 @@ class Controller:
 
     def _note(
         self,
-        kind: str,
+        kind: DecisionKind,
         version: int | None,
         alias: str | None,
         reason: str,
         evidence: dict[str, object] | None = None,
     ) -> None:
-        self._journal.write(kind, version, alias, reason, evidence)
+        self._decide(kind, version, alias, reason, evidence)
         self._target.tell(kind, version, reason)
+
+    def _decide(
+        self,
+        kind: DecisionKind,
+        version: int | None,
+        alias: str | None,
+        reason: str,
+        evidence: dict[str, object] | None = None,
+    ) -> None:
+        """Store a decision that rests on the standing as it was seen; another's word that came between goes before."""
+        seen = self._standing.id
+        decision = self._journal.decide(kind, version, alias, reason, evidence, seen=seen)
+        self._standing = self._standing.after(decision)
 
     def _roll(self, version: int, alias: str, reason: str, observed: Observed) -> None:
         _LOG.info("rolling to version %d (alias %s): %s", version, alias, reason)
-        before = observed.deployment
-        self._journal.write(
-            "roll_started", version, alias, reason,
-            {
-                "from_version": before.serving_version if before else None,
-                "aliases": dict(observed.registry.aliases) if observed.registry else {},
-            },
-        )  # fmt: skip
+        before, asked = observed.deployment, self._standing.asked
+        # A patch that fails is tried again each second; that is one decision, not one a second.
+        if asked is None or (asked.version, asked.alias) != (version, alias):
+            self._decide(
+                "roll_started", version, alias, reason,
+                {
+                    "from_version": before.serving_version if before else None,
+                    "aliases": _considered(observed.registry.aliases) if observed.registry else {},
+                },
+            )  # fmt: skip
         if not self._leadership.held():
             return
         self._rolling_since_s = {version: time.monotonic()}
         self._target.roll(version, alias)
         self._target.tell("roll_started", version, reason)
 
-    def _restore(self, pin: int | None, hold: bool, reason: str) -> None:
-        values: dict[str, str | None] = {}
-        if pin is not None:
-            values[PIN_ANNOTATION] = str(pin)
-        if hold:
-            values[HOLD_ANNOTATION] = "true"
-        words = " and ".join(
-            ([f"the pin to version {pin}"] if pin is not None else []) + (["the hold"] if hold else [])
-        )
-        _LOG.info("%s is set again: %s", words, reason)
-        self._target.annotate(values)
-        self._target.tell("restored", pin, f"{words}: {reason}")
-
     def _why(self, version: int) -> str:
-        started = next((e for e in self._events if e.kind == "roll_started" and e.version == version), None)
-        if started is None:
+        started = self._standing.asked
+        if started is None or started.version != version:
             return "it was found serving"
         since_s = self._rolling_since_s.pop(version, None)
         # One that took over knows the start from the journal alone.
@@ -394,3 +393,9 @@ class Controller:
         )
         self._metrics.roll_seconds.observe(max(0.0, took_s))
         return started.reason
+
+
+def _considered(aliases: Mapping[str, int]) -> dict[str, int]:
+    """The champion and the newest dates: what a roll was chosen from, and not every alias that ever was."""
+    dates = sorted((a for a in aliases if alias_kind(a) == "date"), reverse=True)[:_ALIASES_TOLD]
+    return {alias: aliases[alias] for alias in (*dates, CHAMPION) if alias in aliases}

@@ -42,6 +42,11 @@ class Metrics:
         self.quarantined = Gauge(
             f"{prefix}_quarantined_versions", "versions in quarantine", registry=self.registry
         )
+        self.blocked = Gauge(
+            f"{prefix}_blocked",
+            "1 while a version waits for a place or a setting to be mended",
+            registry=self.registry,
+        )
         self.up = Gauge(
             f"{prefix}_up", "1 when the last read of it was answered", ["of"], registry=self.registry
         )

@@ -1,24 +1,32 @@
 """What to do next. Pure: `plan(observed)` reads the whole truth and says what to do; doing it again is harmless.
 
-Rules, in this order: never act on a partial read, nor on a registry that has lost all its aliases; a Deployment that
-was made anew gets back what was served, pinned and held before; pin and hold win over the policy; a quarantined
-version is not tried again until it changes; never downgrade, unless pinned or because what is served was quarantined
-(undone); a version that has served is not blamed when its pods fail later; a roll that is under way ends before another
-begins; what will be asked for is packaged after what is served, as soon as it is registered.
+Rules, in this order: never act on a partial read, but what a decision needs is only what it reads: pins, undoes and
+versions that fail need the decisions and the Deployment, not the registry; a registry that has lost all its aliases is
+an outage. A Deployment that was made anew gets back what was served, pinned and held before. A pin wins over all else, a
+person's undo over a hold, a hold over the policy. A quarantined version is not tried again until it changes; never
+downgrade, unless pinned or undone, and what was undone is not followed by what is older still. What is the place's fault
+or a setting's (`blame` says which) quarantines nobody, and while it lasts no other version is tried; nor does what two
+versions do alike in a row. A roll that is under way ends before another begins, but for an undo; what will be asked for
+is packaged after what is served, as soon as it is registered.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from hourcast.contracts import CHAMPION, alias_kind
-from hourcast_controller.policy import Candidate, PolicyName, RegistryState, candidates, named, rank
+from hourcast.contracts import CHAMPION, alias_kind, version_number
+from hourcast.decisions import Blocked, Standing
+from hourcast_controller.blame import Fault, Verdict, likeness, of_packaging
+from hourcast_controller.policy import Candidate, PolicyName, RegistryState, candidates, misread, named, rank
 
 __all__ = [
+    "Absolve",
     "Action",
+    "Block",
     "Deployment",
     "Job",
+    "Mirror",
     "NoteChampion",
     "NoteHold",
     "NotePin",
@@ -27,13 +35,13 @@ __all__ = [
     "Package",
     "Quarantine",
     "RefreshIndex",
-    "Restore",
     "Roll",
+    "Unblock",
     "Wait",
+    "minded",
     "plan",
 ]
 
-_CORRUPT, _REFUSED = 4, 6
 _JOBS_AT_ONCE = 2
 
 
@@ -41,7 +49,8 @@ _JOBS_AT_ONCE = 2
 class Deployment:
     """What serves now and what should; versions are None where nothing is served or asked for.
 
-    `fault` says what a failure speaks against: the version itself, or the place where it runs.
+    `fetching` says that a roll is under way and servers of it wait for their package, and not only since a moment ago. `fault` says what a failure speaks against, and `proved` whether the version's own checks have said so.
+    `pin` and `hold` are its annotations, as they were written after the decision `decided`, or by hand since.
     """
 
     desired_version: int | None = None
@@ -49,11 +58,14 @@ class Deployment:
     serving_version: int | None = None
     serving_alias: str | None = None
     rolling: bool = False
+    fetching: bool = False
     failed_version: int | None = None
     failure: str | None = None
-    fault: Literal["version", "place"] | None = None
+    fault: Fault | None = None
+    proved: bool = False
     pin: int | None = None
     hold: bool = False
+    decided: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +83,8 @@ class Job:
 class Observed:
     """Everything that a decision needs; None where a read failed.
 
-    `quarantine` maps a version to the run that was quarantined: another run under that number is another version.
-    `index` is the alias index in the bucket. From the journal: `last_rolled` and its alias are of the newest `rolled`
-    event, `noted_pin` and `noted_hold` what was last written down of them, `released` when a version last left
-    quarantine, `noted_champion` the champion of the newest event about it. `settled` is True when pin and hold of the
-    Deployment have differed from these for a while, so that it is not a command of ours that is about to write its event.
+    `packaged` are the versions whose manifests are in the bucket, `index` is the alias index there, `bucket_problem` says
+    why neither could be read. `standing` is how things stand after the last decision.
     """
 
     registry: RegistryState | None
@@ -83,16 +92,10 @@ class Observed:
     index: Mapping[str, int] | None
     deployment: Deployment | None
     jobs: Mapping[str, Job] | None
-    quarantine: Mapping[int, str] | None
-    last_rolled: int | None = None
+    standing: Standing | None
     policy: PolicyName = "newest"
     package_backtests: bool = True
-    last_alias: str | None = None
-    noted_pin: int | None = None
-    noted_hold: bool = False
-    settled: bool = False
-    released: Mapping[int, datetime] = field(default_factory=dict)
-    noted_champion: int | None = None
+    bucket_problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,29 @@ class Quarantine:
 
 
 @dataclass(frozen=True, slots=True)
+class Absolve:
+    """Take a version out of quarantine: another failed alike, so it was not the version."""
+
+    version: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A version cannot be served, and it is not to blame: write it down."""
+
+    blocked: Blocked
+
+
+@dataclass(frozen=True, slots=True)
+class Unblock:
+    """What stood in the way of a version does so no longer: write it down."""
+
+    version: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class NoteRolled:
     """A roll has ended: write it down."""
 
@@ -137,12 +163,12 @@ class NoteRolled:
 
 
 @dataclass(frozen=True, slots=True)
-class Restore:
-    """Set pin and hold again on a Deployment that was made anew."""
+class Mirror:
+    """Annotate the Deployment with pin and hold as they were decided by the decision `decided`."""
 
     pin: int | None
     hold: bool
-    reason: str
+    decided: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,207 +202,320 @@ class Wait:
 
 
 Action = (
-    Package | RefreshIndex | Roll | Quarantine | NoteRolled | Restore | NotePin | NoteHold | NoteChampion | Wait
+    Package | RefreshIndex | Roll | Quarantine | Absolve | Block | Unblock
+    | NoteRolled | Mirror | NotePin | NoteHold | NoteChampion | Wait
 )  # fmt: skip
 
 
 def plan(observed: Observed) -> list[Action]:
     """The next actions, in order; empty when all is as it should be."""
+    deployment, standing = observed.deployment, observed.standing
     missing = [
         name
         for name, value in (
             ("the registry", observed.registry),
             ("the bucket", observed.packaged),
-            ("the deployment", observed.deployment),
+            ("the deployment", deployment),
             ("the packaging jobs", observed.jobs),
-            ("the store", observed.quarantine),
+            ("the store", standing),
         )
         if value is None
     ]
-    if missing:
-        return [Wait(f"{' and '.join(missing)} cannot be read; nothing is changed meanwhile")]
-    registry, packaged, deployment = observed.registry, observed.packaged, observed.deployment
-    jobs, quarantine = observed.jobs, observed.quarantine
-    assert registry is not None
-    assert packaged is not None
-    assert deployment is not None
-    assert jobs is not None
-    assert quarantine is not None
+    unread = f"{' and '.join(missing)} cannot be read; nothing is changed meanwhile"
+    if deployment is None or standing is None:
+        return [Wait(unread)]
+    registry = observed.registry
+    outage = _outage(registry, deployment, observed.index)
+    whole = not missing and outage is None
 
-    if not registry.aliases and (deployment.desired_version is not None or observed.index):
-        shown = f"while version {deployment.desired_version} is served" if deployment.desired_version else ""
-        shown = shown or "while the index in the bucket has some"
-        return [
-            Wait(
-                f"the registry shows no alias at all, {shown}; that is taken for an outage and nothing is changed"
-            )
-        ]
-
-    out: list[Action] = []
-    serving = deployment.serving_version
-    if serving not in (None, observed.last_rolled, deployment.failed_version) and not deployment.rolling:
+    out, deployment = minded(standing, deployment)
+    serving, last = deployment.serving_version, standing.last
+    known = last.version if last is not None else None
+    if serving not in (None, known, deployment.failed_version) and not deployment.rolling:
         assert serving is not None
         out.append(NoteRolled(serving, deployment.serving_alias))
-    champion = registry.aliases.get(CHAMPION)
-    if registry.aliases and champion != observed.noted_champion:
-        out.append(NoteChampion(champion, observed.noted_champion))
-    newly, excused = _failures(observed, registry, deployment, jobs, quarantine)
+    if registry is not None and registry.aliases:
+        champion = registry.aliases.get(CHAMPION)
+        if champion != standing.champion:
+            out.append(NoteChampion(champion, standing.champion))
+    newly, excused = _failures(standing, registry, deployment, observed.jobs or {}, _away(observed))
     out += newly
-    bad = {version for version, run in quarantine.items() if _same_run(registry, version, run)}
-    bad |= {action.version for action in newly}
+    out += _blocks(standing, deployment, observed.packaged, excused)
+    bad = {v for v, barred in standing.quarantine.items() if _same_run(registry, v, barred.run_id)}
+    bad |= {action.version for action in newly if isinstance(action, Quarantine)}
+    bad -= {action.version for action in newly if isinstance(action, Absolve)}
 
-    anew = deployment.desired_version is None and observed.last_rolled is not None
-    if anew:
-        out += _restored(observed, deployment)
-        deployment = replace(
-            deployment,
-            pin=deployment.pin if deployment.pin is not None else observed.noted_pin,
-            hold=deployment.hold or observed.noted_hold,
-        )
-    elif observed.settled:
-        out += _set_by_hand(observed, deployment)
-
-    running = [name for name, job in jobs.items() if job.state == "running"]
-    target, why = (_served_before(observed, registry, bad) if anew and deployment.pin is None else None), ""
-    if target is not None:
-        why = "it was served before the Deployment was made anew"
-    else:
-        target, why = _target(registry, deployment, bad, observed.policy)
-    moving = deployment.rolling
-    if excused is not None:
-        out.append(Wait(excused))
-        # Another version would meet the same trouble, and be blamed for it; a person may still insist.
-        if serving is not None and deployment.pin is None:
-            target = None
-    if target is not None and target.version not in packaged:
-        job = jobs.get(f"package-{target.version}")
-        due = job is None or (job.state == "failed" and job.retry_due) or job.state == "succeeded"
-        if due and len(running) < _JOBS_AT_ONCE:
-            out.append(Package(target.version, why))
-            running.append(f"package-{target.version}")
-    elif target is not None and target.version != deployment.desired_version:
-        if deployment.rolling:
-            out.append(
-                Wait(
-                    f"version {target.version} is taken after the roll to version {deployment.desired_version} ends"
-                )
-            )
-        else:
-            out.append(Roll(target.version, target.alias, why))
-        # New servers need the machine more than packages that nobody waits for.
-        moving = True
-    if moving or running:
+    good = candidates(registry, observed.policy) if registry is not None and whole else []
+    good = [candidate for candidate in good if candidate.version not in bad]
+    target, why = _target(standing, registry, deployment, bad, good, observed.policy)
+    out += [Wait(blocked.reason) for blocked in excused]
+    # Another version would meet the same trouble; a person may still insist.
+    if any(blocked.of == "rollout" for blocked in excused) and deployment.pin is None:
+        target = None
+    asked, moving = _asked(observed, standing, deployment, target, why, whole)
+    out += asked
+    if not whole:
+        rolls = any(isinstance(action, Roll) for action in asked)
+        return out if rolls else [*out, Wait(outage if outage is not None else unread)]
+    assert registry is not None
+    assert observed.packaged is not None
+    assert observed.jobs is not None
+    jobs = observed.jobs
+    if (
+        moving
+        or any(isinstance(a, Package) for a in asked)
+        or any(j.state == "running" for j in jobs.values())
+    ):
         return out
-    index_wanted = {a: v for a, v in registry.aliases.items() if alias_kind(a) != "unknown"}
+    skipped = misread(registry)
+    index_wanted = {
+        a: v for a, v in registry.aliases.items() if alias_kind(a) != "unknown" and v not in skipped
+    }
     if observed.index is not None and dict(observed.index) != index_wanted:
         job = jobs.get("index")
         # A back-test sets an alias a second: they are written together.
         if job is None or job.retry_due:
             return [*out, RefreshIndex("the registry's aliases have changed")]
-    return out + _others(observed, registry, packaged, jobs, bad)
+    return out + _others(observed, registry, observed.packaged, jobs, bad)
 
 
-def _restored(observed: Observed, deployment: Deployment) -> list[Action]:
-    """Pin and hold as they were last written down, where the new Deployment lacks them."""
-    pin = observed.noted_pin if deployment.pin is None else None
-    hold = observed.noted_hold and not deployment.hold
-    if pin is None and not hold:
-        return []
-    return [Restore(pin, hold, "it was set before the Deployment was made anew")]
-
-
-def _set_by_hand(observed: Observed, deployment: Deployment) -> list[Action]:
-    out: list[Action] = []
-    if deployment.pin != observed.noted_pin:
-        out.append(NotePin(deployment.pin, observed.noted_pin))
-    if deployment.hold != observed.noted_hold:
-        out.append(NoteHold(deployment.hold))
-    return out
-
-
-def _served_before(observed: Observed, registry: RegistryState, bad: set[int]) -> Candidate | None:
-    """What the journal says was served last, if it still may be."""
-    version = observed.last_rolled
-    facts = registry.versions.get(version) if version is not None else None
-    if version is None or version in bad or facts is None or facts.gate != "passed":
+def _outage(
+    registry: RegistryState | None, deployment: Deployment, index: Mapping[str, int] | None
+) -> str | None:
+    """Why a registry without any alias is not believed."""
+    if registry is None or registry.aliases or (deployment.desired_version is None and not index):
         return None
-    return Candidate(version, observed.last_alias or str(version), facts.run_id)
+    shown = f"while version {deployment.desired_version} is served" if deployment.desired_version else ""
+    shown = shown or "while the index in the bucket has some"
+    return f"the registry shows no alias at all, {shown}; that is taken for an outage and nothing is changed"
 
 
-def _same_run(registry: RegistryState, version: int, run_id: str) -> bool:
-    facts = registry.versions.get(version)
-    return facts is None or facts.run_id == run_id
+def minded(standing: Standing, deployment: Deployment) -> tuple[list[Action], Deployment]:
+    """What follows from pin and hold, and the Deployment with those that count.
+
+    Where the Deployment was annotated after the last decision about them, another value is that of whoever has changed
+    an annotation since. Otherwise the decision counts, and the annotations have yet to follow it.
+    """
+    decided = (standing.pin, standing.hold)
+    if (deployment.pin, deployment.hold) == decided:
+        marked = standing.minded == deployment.decided
+        return [] if marked else [Mirror(*decided, standing.minded)], deployment
+    if standing.minded not in (0, deployment.decided):
+        return (
+            [Mirror(*decided, standing.minded)],
+            replace(deployment, pin=standing.pin, hold=standing.hold),
+        )
+    out: list[Action] = []
+    if deployment.pin != standing.pin:
+        out.append(NotePin(deployment.pin, standing.pin))
+    if deployment.hold != standing.hold:
+        out.append(NoteHold(deployment.hold))
+    return out, deployment
+
+
+def _asked(
+    observed: Observed,
+    standing: Standing,
+    deployment: Deployment,
+    target: Candidate | None,
+    why: str,
+    whole: bool,
+) -> tuple[list[Action], bool]:
+    """How the target gets served, and whether servers are being started."""
+    if target is None or target.version == deployment.desired_version:
+        return _package(observed, target, why, whole), deployment.rolling
+    # A version that has served has its package on the nodes, wherever the bucket is.
+    there = target.version in (standing.proven if observed.packaged is None else observed.packaged)
+    if not there:
+        return _package(observed, target, why, whole), deployment.rolling
+    undo = standing.undo
+    urgent = undo is not None and undo.version == deployment.desired_version
+    if deployment.rolling and not urgent:
+        ends = (
+            f"version {target.version} is taken after the roll to version {deployment.desired_version} ends"
+        )
+        return [Wait(ends)], True
+    # New servers need the machine more than packages that nobody waits for.
+    return [Roll(target.version, target.alias, why)], True
+
+
+def _package(observed: Observed, target: Candidate | None, why: str, whole: bool) -> list[Action]:
+    if not whole or target is None or observed.packaged is None or target.version in observed.packaged:
+        return []
+    jobs = observed.jobs or {}
+    job = jobs.get(f"package-{target.version}")
+    due = job is None or (job.state == "failed" and job.retry_due) or job.state == "succeeded"
+    running = sum(job.state == "running" for job in jobs.values())
+    return [Package(target.version, why)] if due and running < _JOBS_AT_ONCE else []
+
+
+def _same_run(registry: RegistryState | None, version: int, run_id: str) -> bool:
+    facts = registry.versions.get(version) if registry is not None else None
+    return not run_id or facts is None or facts.run_id == run_id
 
 
 def _failures(
-    observed: Observed,
-    registry: RegistryState,
+    standing: Standing,
+    registry: RegistryState | None,
     deployment: Deployment,
     jobs: Mapping[str, Job],
-    quarantine: Mapping[int, str],
-) -> tuple[list[Quarantine], str | None]:
-    """Versions whose package or rollout has failed and that are not in quarantine yet; and a failure that is excused."""
-    found: dict[int, str] = {}
-    for name, job in jobs.items():
-        number = name.removeprefix("package-")
-        if job.state == "failed" and job.exit_code in (_CORRUPT, _REFUSED) and number.isdigit():
-            released = observed.released.get(int(number))
-            if released is None or job.ended_at is None or job.ended_at > released:
-                found[int(number)] = f"packaging failed: {job.message}"
-    excused = None
-    failed = deployment.failed_version
-    if failed is not None:
-        why = deployment.failure or "no reason given"
-        # What has served well is not to blame for an image, a node or a setting that came later.
-        broken = deployment.serving_version is None and deployment.fault == "version"
-        if failed == observed.last_rolled and not broken:
-            excused = (
-                f"version {failed} has served before and stays, but its new servers do not get ready: {why}"
+    away: str | None,
+) -> tuple[list[Quarantine | Absolve], list[Blocked]]:
+    """What follows from packages and rollouts that have failed: who is quarantined or absolved, and what is nobody's fault."""
+    out: list[Quarantine | Absolve] = []
+    excused: list[Blocked] = []
+    blamed = standing.blamed
+    for version, verdict, of in _failed(standing, deployment, jobs, away):
+        barred = standing.quarantine.get(version)
+        if barred is not None and _same_run(registry, version, barred.run_id):
+            continue
+        facts = registry.versions.get(version) if registry is not None else None
+        if verdict.fault != "version":
+            excused.append(Blocked(version, verdict.fault, _excuse(version, verdict, standing), of))
+        elif blamed is not None and _alike(version, verdict.why, blamed, standing.blocked):
+            why = (
+                f"version {version} fails as version {blamed[0]} did, so the place is at fault: {verdict.why}"
             )
+            if blamed[0] == version:
+                why = f"version {version} failed as another did, so the place is at fault: {verdict.why}"
+            excused.append(Blocked(version, "place", why, of))
+            if blamed[0] in standing.quarantine:
+                out.append(Absolve(blamed[0], f"version {version} fails alike, so the place is at fault"))
         else:
-            found[failed] = f"rollout failed: {why}"
-    out = []
-    for version, reason in sorted(found.items()):
-        facts = registry.versions.get(version)
-        run_id = facts.run_id if facts else ""
-        if quarantine.get(version) != run_id:
-            out.append(Quarantine(version, run_id, reason))
+            out.append(Quarantine(version, facts.run_id if facts else "", verdict.why))
+            blamed = (version, verdict.why)
     return out, excused
 
 
+def _failed(
+    standing: Standing, deployment: Deployment, jobs: Mapping[str, Job], away: str | None
+) -> Iterator[tuple[int, Verdict, Literal["rollout", "package"]]]:
+    """Versions whose packaging or rollout has failed, with what that speaks against."""
+    for name, job in sorted(jobs.items()):
+        number = version_number(name.removeprefix("package-"))
+        verdict = of_packaging(job.exit_code, job.message) if job.state == "failed" else None
+        if verdict is not None and number is not None and number != deployment.failed_version:
+            released = standing.released.get(number)
+            if released is None or job.ended_at is None or job.ended_at > released:
+                yield number, verdict, "package"
+    failed, last = deployment.failed_version, standing.last
+    if failed is not None:
+        why = f"rollout failed: {deployment.failure or 'no reason given'}"
+        verdict = Verdict(deployment.fault or "version", why, deployment.proved)
+        # What has served well is not to blame for what came later, unless its own package says so and no server is left.
+        serves = deployment.serving_version is not None and last is not None and last.version == failed
+        if failed in standing.proven and verdict.fault == "version" and (not verdict.proved or serves):
+            verdict = replace(verdict, fault="place")
+        yield failed, verdict, "rollout"
+    elif deployment.desired_version is not None and deployment.fetching and away is not None:
+        why = f"its servers wait for their package, and {away}"
+        yield deployment.desired_version, Verdict("place", why), "rollout"
+
+
+def _away(observed: Observed) -> str | None:
+    """Why the bucket cannot be read; None where it can."""
+    if observed.packaged is not None:
+        return None
+    return observed.bucket_problem or "the bucket cannot be read"
+
+
+def _excuse(version: int, verdict: Verdict, standing: Standing) -> str:
+    why = verdict.why.removeprefix("rollout failed: ")
+    if version in standing.proven:
+        return f"version {version} has served before and stays, but its new servers do not get ready: {why}"
+    whose = "a setting is" if verdict.fault == "setting" else "the place is"
+    return f"version {version} is not served, and {whose} at fault: {why}"
+
+
+def _alike(version: int, why: str, blamed: tuple[int, str], blocked: Blocked | None) -> bool:
+    """Whether a version fails as the one before it did; while that stands, the one before does so too."""
+    if likeness(why) != likeness(blamed[1]):
+        return False
+    return version != blamed[0] or (blocked is not None and likeness(blocked.reason).endswith(likeness(why)))
+
+
+def _blocks(
+    standing: Standing, deployment: Deployment, packaged: frozenset[int] | None, excused: Sequence[Blocked]
+) -> list[Action]:
+    """What has come to stand in the way, or stands there no longer."""
+    before = standing.blocked
+    if excused:
+        # A rollout concerns users more than a package does; a sentence may change from look to look.
+        now = next((b for b in excused if b.of == "rollout"), excused[0])
+        same = before is not None and (before.version, before.fault, before.of) == (
+            now.version, now.fault, now.of,
+        )  # fmt: skip
+        return [] if same else [Block(now)]
+    if before is None or (before.of == "rollout" and deployment.rolling):
+        return []
+    # Without a look into the bucket nobody knows whether a package has come.
+    absent = packaged is None or before.version not in packaged
+    if before.of == "package" and absent and before.version not in standing.quarantine:
+        return []
+    served = deployment.serving_version == before.version
+    return [Unblock(before.version, "it is served" if served else "it is no longer in the way")]
+
+
 def _target(
-    registry: RegistryState, deployment: Deployment, bad: set[int], policy: PolicyName
+    standing: Standing,
+    registry: RegistryState | None,
+    deployment: Deployment,
+    bad: set[int],
+    good: Sequence[Candidate],
+    policy: PolicyName,
 ) -> tuple[Candidate | None, str]:
-    """The version that should be desired, and why; None to leave things as they are."""
+    """The version that should be desired, and why; None to leave things as they are. `good` is the policy's choice."""
+    current, undo, last = deployment.desired_version, standing.undo, standing.last
     if deployment.pin is not None:
-        pinned = named(registry, deployment.pin)
+        pinned = named(registry, deployment.pin) if registry is not None else None
         if pinned is None:
             # The registry need not know a version that is packaged: a pin is a person's word.
             pinned = Candidate(deployment.pin, str(deployment.pin), "")
         return (None, "") if pinned.version in bad else (pinned, f"pinned to version {pinned.version}")
+    if undo is not None and undo.version == current and current in bad and undo.to not in bad:
+        back = Candidate(undo.to, undo.to_alias or str(undo.to), "")
+        return back, f"version {undo.version} was undone, and version {undo.to} takes its place"
+    if current is None and last is not None and last.version not in bad:
+        facts = registry.versions.get(last.version) if registry is not None else None
+        if facts is None or facts.gate == "passed":
+            back = Candidate(last.version, last.alias or str(last.version), "")
+            return back, "it was served before the Deployment was made anew"
     if deployment.hold:
         return None, ""
-    current = deployment.desired_version
-    good = [c for c in candidates(registry, policy) if c.version not in bad]
     if current is None:
         return (good[0], f"alias {good[0].alias} is the first to be served") if good else (None, "")
     if current in bad:
-        serving = deployment.serving_version
-        if good:
-            return good[0], f"version {current} is in quarantine; {good[0].alias} is the best of the others"
-        if serving is not None and serving not in bad and serving != current:
-            back = Candidate(serving, deployment.serving_alias or str(serving), "")
-            return back, f"version {current} is in quarantine; version {serving} still serves"
-        return None, ""
+        return _instead(standing, deployment, current, bad, good)
     if not good or good[0].version == current:
         return None, ""
-    best = good[0]
+    best, above = good[0], rank(deployment.desired_alias, current)
     if policy == "champion":
         return best, f"the champion is now version {best.version}"
-    if rank(best.alias, best.version) > rank(deployment.desired_alias, current):
+    if undo is not None and undo.to == current:
+        # Who took a version back wants what served before, not what is older than the one that was taken back.
+        above = max(above, rank(undo.alias, undo.version))
+    if rank(best.alias, best.version) > above:
         if best.alias == deployment.desired_alias:
             return best, f"alias {best.alias} has moved from version {current} to version {best.version}"
         return best, f"alias {best.alias} is newer than {deployment.desired_alias}"
+    return None, ""
+
+
+def _instead(
+    standing: Standing, deployment: Deployment, current: int, bad: set[int], good: Sequence[Candidate]
+) -> tuple[Candidate | None, str]:
+    """What makes up for a version that is in quarantine: the policy's next, what still serves, what served before."""
+    told = f"version {current} is in quarantine"
+    if good:
+        return good[0], f"{told}; {good[0].alias} is the best of the others"
+    serving = deployment.serving_version
+    if serving is not None and serving not in bad:
+        back = Candidate(serving, deployment.serving_alias or str(serving), "")
+        return back, f"{told}; version {serving} still serves"
+    for served in standing.served:
+        if served.version not in bad:
+            back = Candidate(served.version, served.alias or str(served.version), "")
+            return back, f"{told}; version {served.version} served before"
     return None, ""
 
 
@@ -397,7 +536,7 @@ def _others(
     newest_named = max(front, default=0)
     wanted: list[tuple[int, int, str]] = []
     for version, facts in registry.versions.items():
-        if version in packaged or version in bad or facts.gate != "passed":
+        if version in packaged or version in bad or not facts.usable:
             continue
         if version in front:
             wanted.append((1, version, f"alias {front[version]} may be asked for"))

@@ -5,7 +5,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from typing import Literal
 
 from hourcast.contracts import CHAMPION, alias_date, alias_kind
@@ -17,6 +17,7 @@ __all__ = [
     "VersionFacts",
     "candidates",
     "ignored",
+    "misread",
     "named",
     "rank",
 ]
@@ -26,14 +27,22 @@ PolicyName = Literal["newest", "champion"]
 
 @dataclass(frozen=True, slots=True)
 class VersionFacts:
-    """What the registry says about a version. `gate` other than `passed` is never served."""
+    """What the registry says about a version. `gate` other than `passed` is never served.
+
+    `misread` says which of its tags cannot be understood; such a version is neither packaged nor taken by the policy.
+    """
 
     version: int
     run_id: str
     kind: str
     gate: str
-    decided_at: datetime | None = None
     stage: str = "unknown"
+    misread: str | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether it passed its gate and its tags can be understood."""
+        return self.gate == "passed" and self.misread is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +73,7 @@ def candidates(registry: RegistryState, policy: PolicyName) -> list[Candidate]:
     found = []
     for alias, version in registry.aliases.items():
         facts = registry.versions.get(version)
-        if alias_kind(alias) == wanted and facts is not None and facts.gate == "passed":
+        if alias_kind(alias) == wanted and facts is not None and facts.usable:
             found.append(Candidate(version, alias, facts.run_id))
     return sorted(found, key=lambda c: rank(c.alias, c.version), reverse=True)
 
@@ -77,6 +86,11 @@ def named(registry: RegistryState, version: int) -> Candidate | None:
     aliases = [alias for alias, number in registry.aliases.items() if number == version and alias != CHAMPION]
     best = max(aliases, key=lambda alias: rank(alias, version), default=None)
     return Candidate(version, best or str(version), facts.run_id)
+
+
+def misread(registry: RegistryState) -> dict[int, str]:
+    """Versions that are skipped because their tags cannot be understood, with the reason."""
+    return {v: facts.misread for v, facts in sorted(registry.versions.items()) if facts.misread is not None}
 
 
 def ignored(aliases: Iterable[str]) -> dict[str, str]:

@@ -5,20 +5,23 @@ Three calls are all that is needed, so the client library with its two seconds o
 
 import json
 import time
-from datetime import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
-from hourcast.contracts import CHAMPION_EVIDENCE
+from hourcast.contracts import CHAMPION_EVIDENCE, parse_moment, version_number
 from hourcast.errors import UnavailableError
 from hourcast.mlflow_login import mlflow_login
 from hourcast_controller.policy import RegistryState, VersionFacts
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "proof_of"]
 
 _NEWEST, _ALL_NEWEST = 20, 200
+_PAGE = "1000"
 _ALL_EVERY_S = 60.0
 
 
@@ -75,12 +78,24 @@ class Registry:
         body = self._get("registered-models/get", name=self._model)
         if body is None:
             return RegistryState({}, {})
-        listed = body["registered_model"].get("aliases", [])
-        aliases = {item["alias"]: int(item["version"]) for item in listed}
+        with self._understood():
+            listed = body["registered_model"].get("aliases", [])
+            aliases = {item["alias"]: int(item["version"]) for item in listed}
         versions = dict(self._read_newest())
         for number in sorted(set(aliases.values()) - set(versions)):
             versions[number] = self.version(number)
         return RegistryState(aliases, versions)
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """An answer without what MLflow always gives is that of something else at this address."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UnavailableError(
+                f"MLflow at {self._url} gives an answer that is not MLflow's ({error!r:.80}); check HOURCAST_MLFLOW_URL",
+                retry_after_s=5,
+            ) from None
 
     def _read_newest(self) -> dict[int, VersionFacts]:
         """The newest versions: twenty at each look, all 200 once a minute, which is when deleted ones are noticed."""
@@ -92,10 +107,9 @@ class Registry:
             max_results=str(_ALL_NEWEST if everything else _NEWEST),
             order_by="version_number DESC",
         )
-        found = {}
-        for item in (body or {}).get("model_versions", []):
-            facts = _facts(item)
-            found[facts.version] = facts
+        with self._understood():
+            found = {facts.version: facts for facts in map(_facts, (body or {}).get("model_versions", []))}
+        for facts in found.values():
             self._remember(facts)
         if everything:
             self._newest, self._all_read_s = found, now_s
@@ -104,7 +118,7 @@ class Registry:
         return self._newest
 
     def _remember(self, facts: VersionFacts) -> None:
-        if facts.gate in ("passed", "failed"):
+        if facts.gate in ("passed", "failed") and facts.misread is None:
             self._facts[facts.version] = facts
 
     def version(self, number: int) -> VersionFacts:
@@ -117,7 +131,8 @@ class Registry:
             raise UnavailableError(
                 f"version {number} of {self._model} vanished while the registry was read", 1
             )
-        facts = _facts(body["model_version"])
+        with self._understood():
+            facts = _facts(body["model_version"])
         self._remember(facts)
         return facts
 
@@ -128,27 +143,64 @@ class Registry:
             UnavailableError: when MLflow does not answer.
         """
         body = self._get("model-versions/get", name=self._model, version=str(number))
-        tags = {tag["key"]: tag["value"] for tag in (body or {}).get("model_version", {}).get("tags", [])}
-        try:
-            found = json.loads(tags.get(CHAMPION_EVIDENCE, "null"))
-        except ValueError:
+        if body is None:
             return None
-        return found if isinstance(found, dict) and "reason" in found else None
+        with self._understood():
+            return proof_of(_tags(body["model_version"]).get(CHAMPION_EVIDENCE, ""))
 
     def numbers(self) -> list[int]:
         """Every version of the model."""
-        body = self._get("model-versions/search", filter=f"name='{self._model}'", max_results="1000")
-        return sorted(int(item["version"]) for item in (body or {}).get("model_versions", []))
+        found: list[int] = []
+        more: dict[str, str] = {}
+        while True:
+            body = self._get(
+                "model-versions/search", filter=f"name='{self._model}'", max_results=_PAGE, **more
+            )
+            with self._understood():
+                found += [int(item["version"]) for item in (body or {}).get("model_versions", [])]
+            token = (body or {}).get("next_page_token")
+            if not token:
+                return sorted(found)
+            more = {"page_token": str(token)}
+
+
+def _tags(item: dict[str, Any]) -> dict[str, str]:
+    # MLflow leaves out a value that is empty.
+    return {tag["key"]: tag.get("value", "") for tag in item.get("tags", [])}
 
 
 def _facts(item: dict[str, Any]) -> VersionFacts:
-    tags = {tag["key"]: tag["value"] for tag in item.get("tags", [])}
-    decided = tags.get("decided_at")
+    tags = _tags(item)
+    misread = None
+    # The packager needs both for the index; a version that is being registered may lack them for a moment.
+    for name, read in (("trained_through", date.fromisoformat), ("decided_at", parse_moment)):
+        try:
+            if tags.get(name):
+                read(tags[name])
+        except ValueError:
+            misread = f"its tag {name} cannot be understood: {tags[name][:80]!r}"
     return VersionFacts(
         version=int(item["version"]),
-        run_id=item.get("run_id", ""),
+        run_id=item.get("run_id") or "",
         kind=tags.get("kind", "unknown"),
         gate=tags.get("gate", "unknown"),
-        decided_at=datetime.fromisoformat(decided) if decided else None,
         stage=tags.get("stage", "unknown"),
+        misread=misread,
     )
+
+
+def proof_of(text: str) -> dict[str, Any] | None:
+    """The proof that a tag holds; None where it holds none that can be understood and stored."""
+    try:
+        found = json.loads(text)
+        # A store takes neither what is no number nor half a character.
+        json.dumps(found, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or not isinstance(found.get("reason"), str):
+        return None
+    for name in ("challenger", "champion"):
+        number = found.get(name)
+        if number is not None and (type(number) is not int or version_number(str(number)) is None):
+            return None
+    return found if isinstance(found.get("decided_at", ""), str) else None

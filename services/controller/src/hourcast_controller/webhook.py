@@ -8,6 +8,7 @@ import base64
 import hashlib
 import hmac
 import logging
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -25,6 +26,7 @@ _LOG = logging.getLogger(__name__)
 _MAX_AGE_S = 300
 _MAX_BODY = 1_000_000
 _MAX_REMEMBERED = 10_000
+_STAMP = re.compile("[0-9]{1,15}")
 
 
 def sign(secret: str, delivery_id: str, timestamp: str, body: bytes) -> str:
@@ -38,7 +40,8 @@ def verify(
     secret: str, delivery_id: str, timestamp: str, signature: str, body: bytes, now_s: float
 ) -> str | None:
     """None when a delivery is genuine and recent, else the reason why it is not."""
-    if not timestamp.isdigit() or abs(now_s - int(timestamp)) > _MAX_AGE_S:
+    stamped = _STAMP.fullmatch(timestamp)
+    if stamped is None or abs(now_s - int(timestamp)) > _MAX_AGE_S:
         return f"the timestamp is missing or more than {_MAX_AGE_S} s off"
     if not hmac.compare_digest(sign(secret, delivery_id, timestamp, body).encode(), signature.encode()):
         return "the signature does not match"
@@ -101,7 +104,7 @@ class Webhook:
 
             def do_POST(self) -> None:  # the name that http.server calls
                 length = self.headers.get("Content-Length") or "0"
-                size = int(length) if length.isdigit() else 0
+                size = int(length) if _STAMP.fullmatch(length) else 0
                 body = self.rfile.read(size) if 0 <= size <= _MAX_BODY else b""
                 wrong = refused(
                     self.path,

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +20,18 @@ from hourcast.patience import keep_trying, stopping
 
 if TYPE_CHECKING:
     from hourcast.clock import Clock
-    from hourcast.store import Store
-    from hourcast_etl.engine import Progress, RunReport
+    from hourcast.store import Hour, Store
+    from hourcast_etl.engine import Engine, Progress, RunReport
     from hourcast_etl.settings import EtlSettings
 
-__all__ = ["etl"]
+__all__ = ["etl", "pause_before_next_look_s"]
 
 _LOG = logging.getLogger("hourcast.etl")
 _PARTIAL = 3
 _PAUSE_S = 5.0
+_AGAIN_S = 20.0
+_LATE_S = 60.0
+_TICK_S = 0.01
 
 
 @click.group()
@@ -51,6 +54,7 @@ def _open() -> "tuple[EtlSettings, Store, Clock]":
     settings = EtlSettings.load()
     logging.getLogger().setLevel(settings.log_level)
     store = open_store(settings.resolved_database_url)
+    click.get_current_context().call_on_close(store.close)
     return settings, store, clock_from(settings.clock, store.clock)
 
 
@@ -88,6 +92,13 @@ def _tell(report: "RunReport") -> None:
         click.echo(
             f"{s.symbol}: {s.status}, {s.inserted} new, {s.revised} revised of {s.fetched} fetched from {s.source}{extra}"
         )
+    for hour in report.closed:
+        click.echo(_closed(hour))
+
+
+def _closed(hour: "Hour") -> str:
+    given_up = f" without {', '.join(hour.given_up)}" if hour.given_up else ""
+    return f"hour {hour.hour:%Y-%m-%d %H:%M} UTC: closed{given_up}"
 
 
 @etl.command()
@@ -116,9 +127,11 @@ def run(watch: bool, symbols: tuple[str, ...], wait_s: float) -> None:
 
     def attempt() -> "RunReport":
         store.upgrade()
+        engine = Engine(settings, store, clock, stop)
         with _progress() as progress:
-            report = Engine(settings, store, clock, stop).run(symbols, progress=progress)
+            report = engine.run(symbols, progress=progress)
         _tell(report)
+        report = _until_closed(engine, clock, stop, report)
         if not report.complete:
             raise _PartialRunError(_why_partial(report, settings), report)
         return report
@@ -130,10 +143,28 @@ def run(watch: bool, symbols: tuple[str, ...], wait_s: float) -> None:
         sys.exit(_PARTIAL)
 
 
+def _until_closed(
+    engine: "Engine", clock: "Clock", stop: threading.Event, report: "RunReport"
+) -> "RunReport":
+    """Look again for the bars that the newest hour lacks, until it is closed or its deadline has passed."""
+    while report.deadline is not None and not stop.is_set():
+        left_s = (report.deadline - clock.now()).total_seconds()
+        if left_s < 0:
+            click.echo(f"the newest hour stays open: there is no bar of {', '.join(report.lacking)} yet")
+            break
+        stop.wait(min(_AGAIN_S, left_s + _TICK_S))
+        again = engine.run(report.lacking)
+        _tell(again)
+        others = (s for s in report.series if s.symbol not in {a.symbol for a in again.series})
+        report = replace(again, series=(*others, *again.series))
+    return report
+
+
 def _why_partial(report: "RunReport", settings: "EtlSettings") -> str:
     from hourcast_etl.sources.catalogue import no_market_data
 
-    reason = no_market_data(report.reason) if settings.source == "live" else report.reason
+    unreachable = report.failed and settings.source == "live"
+    reason = no_market_data(report.reason) if unreachable else report.reason
     return f"the run is partial: {reason}"
 
 
@@ -161,22 +192,26 @@ def _watch(settings: "EtlSettings", store: "Store", clock: "Clock", symbols: tup
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     engine: Engine | None = None
     done: datetime | None = None
-    told, retry_at = "", 0.0
+    begun: datetime | None = None
+    told, retry_at, wanted = "", 0.0, symbols
     while not stop.is_set():
         try:
             if engine is None:
                 store.upgrade()
                 engine = Engine(settings, store, clock, stop)
             hour = clock.now().replace(minute=0, second=0, microsecond=0)
+            if hour != begun:
+                begun, wanted = hour, symbols
             if hour != done and time.monotonic() >= retry_at:
-                report = engine.run(symbols)
-                if report.complete:
+                report = engine.run(wanted)
+                _log(report)
+                pause_s = pause_before_next_look_s(report, settings, clock.now())
+                if pause_s is None:
                     done = hour
-                    for s in report.series:
-                        if s.inserted or s.revised:
-                            _LOG.info("%s: %d new, %d revised", s.symbol, s.inserted, s.revised)
                 else:
-                    retry_at = time.monotonic() + (60 if settings.source == "live" else 5)
+                    retry_at = time.monotonic() + pause_s
+                    # While sources fail all are asked again; otherwise only what has not come yet.
+                    wanted = symbols if report.failed else report.lacking
             told = ""
         except HourcastError as error:
             if str(error) != told:
@@ -185,6 +220,26 @@ def _watch(settings: "EtlSettings", store: "Store", clock: "Clock", symbols: tup
             if not isinstance(error, UnavailableError):
                 stop.wait(10)
         stop.wait(settings.etl_poll_s)
+
+
+def _log(report: "RunReport") -> None:
+    for s in report.series:
+        if report.complete and (s.inserted or s.revised):
+            _LOG.info("%s: %d new, %d revised", s.symbol, s.inserted, s.revised)
+    for hour in report.closed:
+        if hour.given_up:
+            _LOG.warning("%s", _closed(hour))
+
+
+def pause_before_next_look_s(report: "RunReport", settings: "EtlSettings", now: datetime) -> float | None:
+    """Seconds until a watch looks again for what this hour lacks; None when it lacks nothing that may come."""
+    partial_s = None if not report.failed else (60.0 if settings.source == "live" else 5.0)
+    if report.deadline is None:
+        return partial_s
+    left_s = (report.deadline - now).total_seconds()
+    # The target alone keeps an hour open beyond the deadline.
+    late_s = min(_AGAIN_S, left_s + _TICK_S) if left_s >= 0 else _LATE_S
+    return late_s if partial_s is None else min(partial_s, late_s)
 
 
 @etl.command()
@@ -222,10 +277,14 @@ def gaps(days: int, as_json: bool) -> None:
     found = []
     for series in settings.series:
         stored = store.read_bars(series.symbol, known_at=now)
-        if not len(stored):
+        start = now - timedelta(days=days)
+        if settings.source == "live":
+            # What was asked for at the first load is owed, whether its source gave it or not.
+            start = max(start, now - timedelta(days=settings.etl_days))
+        elif len(stored):
+            start = max(start, datetime.fromtimestamp(int(stored.open_time[0]), UTC))
+        else:
             continue
-        first = datetime.fromtimestamp(int(stored.open_time[0]), UTC)
-        start = max(first, now - timedelta(days=days))
         found += find_gaps(series, stored.open_time, start, now - timedelta(hours=1, seconds=-1))
     if as_json:
         click.echo(json.dumps([asdict(g) for g in found], default=lambda t: t.isoformat(), indent=1))
@@ -249,13 +308,15 @@ def status(as_json: bool) -> None:
     """How fresh each series is, and how the last runs went."""
     settings, store, clock = _open()
     now = clock.now()
-    fresh = {f.symbol: f for f in store.freshness(known_at=now)}
+    symbols = [series.symbol for series in settings.series]
+    fresh = {f.symbol: f for f in store.freshness(symbols, known_at=now)}
+    counts = store.bar_counts(symbols, known_at=now)
     runs = store.ingest_runs(8)
     quarantined = store.quarantined()
     if as_json:
         body = {
             "now": now,
-            "series": [asdict(f) for f in fresh.values()],
+            "series": [asdict(f) | {"count": counts[f.symbol]} for f in fresh.values()],
             "runs": [asdict(r) for r in runs],
             "quarantined": [asdict(q) for q in quarantined],
         }
@@ -276,7 +337,7 @@ def status(as_json: bool) -> None:
             continue
         age = (now - f.last_close).total_seconds() / 3600
         table.add_row(
-            series.symbol, f"{f.count:,}", f"{f.first_open:%Y-%m-%d}", f"{f.last_close:%Y-%m-%d %H:%M}",
+            series.symbol, f"{counts[f.symbol]:,}", f"{f.first_open:%Y-%m-%d}", f"{f.last_close:%Y-%m-%d %H:%M}",
             f"{age:.1f} h", f.source or "",
         )  # fmt: skip
     console.print(table)

@@ -1,29 +1,34 @@
 """One run: what is new is fetched, checked and written, chunk by chunk, in order of time.
 
 A run that is killed at any line has lost and doubled nothing: chunks are written oldest first, each in one
-transaction, and the next run goes on from the newest stored bar, less an overlap.
+transaction, and the next run goes on from the newest stored bar, less an overlap. Hours are closed when every
+series has been asked, from what is stored by then.
 """
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from hourcast.clock import Clock
 from hourcast.contracts import HOUR_S, from_epoch, to_epoch
-from hourcast.errors import RefusedError
+from hourcast.errors import RefusedError, UnavailableError
 from hourcast.settings import Series
-from hourcast.store import Quarantined, Store
+from hourcast.store import Freshness, Hour, Quarantined, Store
 from hourcast_etl.checks import RawBar, check
+from hourcast_etl.closing import CATCH_UP_H, Standing, closing, hours_to_close, lacking, owes
+from hourcast_etl.hours import expected_opens
 from hourcast_etl.settings import EtlSettings
-from hourcast_etl.sources import Source, SourceError, source_kind, sources_for
+from hourcast_etl.sources import PROVIDERS, Source, SourceError, source_kind, sources_for
 from hourcast_etl.sources.catalogue import no_market_data
 
 __all__ = ["Engine", "RunReport", "SeriesReport"]
 
 _LOG = logging.getLogger("hourcast.etl")
 _CONTEXT = 200
+# An exchange may have lost hours of long ago; that is no head that is missing.
+_HEAD_SLACK = 24
 Progress = Callable[[str, int, int], None]
 
 
@@ -40,6 +45,14 @@ class SeriesReport:
     quarantined: int = 0
     duplicates: int = 0
     reasons: list[str] = field(default_factory=list)
+    failed: bool = False
+    """Whether no source gave what is new."""
+    looked_at: bool = True
+    """Whether it is the target or a series that models look at."""
+    first: datetime | None = None
+    """When the first of its stored bars opens."""
+    run_id: int | None = None
+    """Its row in `ingest_runs`, once there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +60,30 @@ class RunReport:
     """What a run did."""
 
     series: tuple[SeriesReport, ...]
+    closed: tuple[Hour, ...] = ()
+    lacking: tuple[str, ...] = ()
+    """Symbols that were asked, and whose bar keeps the newest hour open and may come yet."""
+    deadline: datetime | None = None
+    """When that hour is closed without them, but for the target; None where nothing is awaited."""
 
     @property
     def complete(self) -> bool:
-        """Whether every series got all that there is."""
-        return all(s.status == "complete" for s in self.series)
+        """Whether every series that models look at got all that was asked for."""
+        return not self._lost
+
+    @property
+    def failed(self) -> bool:
+        """Whether the sources of such a series did not give what is new, so that it is soon worth another look."""
+        return any(s.failed for s in self._lost)
 
     @property
     def reason(self) -> str:
         """Why it is not complete."""
-        return "; ".join(r for s in self.series if s.status != "complete" for r in s.reasons)
+        return "; ".join(r for s in self._lost for r in s.reasons)
+
+    @property
+    def _lost(self) -> list[SeriesReport]:
+        return [s for s in self.series if s.looked_at and s.status != "complete"]
 
 
 class Engine:
@@ -68,6 +95,7 @@ class Engine:
         self._settings, self._store, self._clock = settings, store, clock
         self._stop = stop or threading.Event()
         self._sources = sources_for(settings, self._stop)
+        self._heads_asked: dict[tuple[str, str], datetime] = {}
 
     def run(
         self,
@@ -75,23 +103,66 @@ class Engine:
         span: tuple[datetime, datetime] | None = None,
         progress: Progress = lambda _symbol, _done, _total: None,
     ) -> RunReport:
-        """Fetch what is new of each series, or all of `span` again.
+        """Fetch what is new of each series, or all of `span` again; then close the hours that can be closed.
 
         Raises:
             RefusedError: when the store holds bars of another kind of source.
             UnavailableError: when the store does not answer.
         """
         now = self._clock.now()
-        stored = {f.symbol: f for f in self._store.freshness()}
+        stored = {f.symbol: f for f in self._store.freshness(s.symbol for s in self._settings.series)}
         self._refuse_mixing(f.source for f in stored.values() if f.source)
         reports = []
         for series in self._settings.series:
             if symbols and series.symbol not in symbols:
                 continue
-            newest = stored[series.symbol].last_close if series.symbol in stored else None
-            start, end = span or (self._start(newest, now), now)
-            reports.append(self._one(series, start, min(end, now), now, progress))
-        return RunReport(tuple(reports))
+            reports.append(self._one(series, stored.get(series.symbol), span, now, progress))
+        if span is not None:
+            return RunReport(tuple(reports))
+        return RunReport(tuple(reports), *self._close(now, {r.symbol for r in reports}))
+
+    def _close(
+        self, now: datetime, asked: set[str]
+    ) -> tuple[tuple[Hour, ...], tuple[str, ...], datetime | None]:
+        """Close what can be closed of the hours that had ended at `now`; what of a report follows from it."""
+        model, target = self._settings.model_name, self._settings.target
+        opens = expected_opens(target, now - timedelta(hours=CATCH_UP_H), now)
+        closes = opens[opens + HOUR_S <= to_epoch(now)] + HOUR_S
+        newest = self._store.newest_hour(model, now)
+        todo = hours_to_close(closes, None if newest is None else to_epoch(newest.hour))
+        # What is not in files or a sample now will not come with time, nor by a clock that is moved.
+        waits = self._settings.source == "live" and self._settings.clock == "wall"
+        deadline_s = self._settings.hour_deadline_s if waits else 0.0
+        closed: list[Hour] = []
+        missing: tuple[str, ...] = ()
+        for hour_s in todo.tolist():
+            hour, at = from_epoch(hour_s), self._clock.now()
+            series = self._standing(hour, asked)
+            states = closing(hour_s, at.timestamp(), series, deadline_s)
+            missing = () if states else lacking(hour_s, series)
+            if states is not None:
+                record = Hour(model, hour, at, datetime.now(UTC), states)
+                if self._store.close_hour(record):
+                    closed.append(record)
+        awaited = tuple(symbol for symbol in missing if symbol in asked) if waits else ()
+        return tuple(closed), awaited, from_epoch(todo[-1] + deadline_s) if awaited else None
+
+    def _standing(self, hour: datetime, asked: set[str]) -> list[Standing]:
+        bars = self._store.read_many((s.symbol for s in self._settings.series), known_at=hour, last=1)
+        out = []
+        for series in self._settings.series:
+            newest = bars[series.symbol].close_time
+            opens = expected_opens(series, hour - timedelta(hours=2), hour)
+            out.append(
+                Standing(
+                    series.symbol,
+                    series.role == "target",
+                    owes(opens, to_epoch(hour)),
+                    int(newest[-1]) if len(newest) else None,
+                    series.symbol in asked,
+                )
+            )
+        return out
 
     def _refuse_mixing(self, names: Iterator[str]) -> None:
         wanted = "live" if self._settings.source == "live" else self._settings.source.split(":")[0]
@@ -110,47 +181,126 @@ class Engine:
         return (now - timedelta(days=self._settings.etl_days)).replace(minute=0, second=0, microsecond=0)
 
     def _one(
-        self, series: Series, start: datetime, end: datetime, now: datetime, progress: Progress
+        self,
+        series: Series,
+        stored: Freshness | None,
+        span: tuple[datetime, datetime] | None,
+        now: datetime,
+        progress: Progress,
     ) -> SeriesReport:
-        report = SeriesReport(series.symbol)
-        choices = self._sources[series.provider]
-        run_id: int | None = None
-        for source in choices:
-            report.source = source.name
-            try:
-                for rows in self._chunks(source, series, start, end):
-                    if run_id is None:
-                        run_id = self._store.begin_ingest(series.symbol, source.name, now)
-                    last = self._write(series, source.name, rows, now, report)
-                    start = max(start, last)
-                    progress(
-                        series.symbol,
-                        report.fetched,
-                        max(report.fetched, (to_epoch(end) - to_epoch(start)) // HOUR_S),
-                    )
-                    self._store.update_ingest(
-                        run_id, source=source.name, fetched=report.fetched, inserted=report.inserted,
-                        revised=report.revised, quarantined=report.quarantined,
-                    )  # fmt: skip
-            except SourceError as error:
-                report.reasons.append(str(error))
-                _LOG.warning("%s: %s", series.symbol, error)
-                continue
-            report.status = "complete"
-            break
+        looked_at = series.role == "target" or series.symbol in self._settings.feature_series
+        report = SeriesReport(
+            series.symbol, looked_at=looked_at, first=stored.first_open if stored is not None else None
+        )
+        start, end = span or (self._start(stored.last_close if stored is not None else None, now), now)
+        sources = self._sources[series.provider]
+        for source in sources:
+            start, done = self._fetch(source, series, start, min(end, now), now, report, progress)
+            if done:
+                break
         else:
-            report.status = "partial"
+            report.status, report.failed = "partial", True
+        if span is None and self._settings.source == "live" and report.first is not None:
+            fresh = report.source if stored is None else None
+            self._fill_head([s for s in sources if s.name != fresh], series, now, report, progress)
         # A turn that found nothing new leaves no row: an hourly watch would bury the runs that did something.
-        if run_id is None and report.status == "partial":
-            run_id = self._store.begin_ingest(series.symbol, report.source, now)
-        if run_id is not None:
+        if report.run_id is None and report.status == "partial":
+            report.run_id = self._store.begin_ingest(series.symbol, report.source, now)
+        if report.run_id is not None:
             reason = "; ".join(report.reasons) or None
-            if report.status == "partial" and self._settings.source == "live":
+            if report.failed and self._settings.source == "live":
                 reason = no_market_data(reason or "")
             self._store.update_ingest(
-                run_id, status=report.status, ended_at=self._clock.now(), reason=reason, source=report.source
+                report.run_id,
+                status=report.status,
+                ended_at=self._clock.now(),
+                reason=reason,
+                source=report.source,
             )
         return report
+
+    def _fetch(
+        self,
+        source: Source,
+        series: Series,
+        start: datetime,
+        end: datetime,
+        now: datetime,
+        report: SeriesReport,
+        progress: Progress,
+    ) -> tuple[datetime, bool]:
+        """Write what one source gives of a span; where the next one has to begin, and whether it need not."""
+        report.source = source.name
+        try:
+            for rows in self._chunks(source, series, start, end):
+                if report.run_id is None:
+                    report.run_id = self._store.begin_ingest(series.symbol, source.name, now)
+                start = max(start, self._write(series, source.name, rows, now, report))
+                progress(
+                    series.symbol,
+                    report.fetched,
+                    max(report.fetched, (to_epoch(end) - to_epoch(start)) // HOUR_S),
+                )
+                self._store.update_ingest(
+                    report.run_id, source=source.name, fetched=report.fetched, inserted=report.inserted,
+                    revised=report.revised, quarantined=report.quarantined,
+                )  # fmt: skip
+        except SourceError as error:
+            report.reasons.append(str(error))
+            _LOG.warning("%s: %s", series.symbol, error)
+            return start, False
+        except UnavailableError:
+            raise
+        except Exception as error:  # a client lets each of its parts raise what it likes
+            if report.looked_at:
+                raise
+            # What nobody looks at must not cost the others their bars.
+            report.reasons.append(f"{source.name}: {type(error).__name__}: {error}"[:200])
+            _LOG.warning("%s: %s", series.symbol, report.reasons[-1])
+            return start, False
+        return start, True
+
+    def _fill_head(
+        self,
+        sources: Sequence[Source],
+        series: Series,
+        now: datetime,
+        report: SeriesReport,
+        progress: Progress,
+    ) -> None:
+        """Fetch what is missing before the first stored bar; the series is partial when no source has it.
+
+        An exchange may give its newest bars alone, and the one that is asked first may have been away at the first load.
+        """
+        wanted = self._start(None, now)
+        reaches = [source.reach for source in self._sources[series.provider]]
+        if all(reach is not None for reach in reaches):
+            wanted = max(wanted, now - max(reach for reach in reaches if reach is not None))
+        answered = report.source
+        for source in sources:
+            if self._missing(series, wanted, report) <= _HEAD_SLACK:
+                break
+            key, hour = (series.symbol, source.name), now.replace(minute=0, second=0, microsecond=0)
+            # What it had not a minute ago it need not be asked for at every look of a watch.
+            if self._heads_asked.get(key) == hour:
+                continue
+            self._heads_asked[key] = hour
+            assert report.first is not None
+            self._fetch(source, series, wanted, report.first, now, report, progress)
+        report.source = answered
+        missing = self._missing(series, wanted, report)
+        if missing > _HEAD_SLACK:
+            report.status = "partial"
+            report.reasons.append(
+                f"{series.symbol} lacks {missing:,} hours before {report.first:%Y-%m-%d %H:%M} UTC, which no source gave; "
+                f"bars from {wanted:%Y-%m-%d} on are asked for (HOURCAST_ETL_DAYS={self._settings.etl_days})"
+            )
+
+    @staticmethod
+    def _missing(series: Series, wanted: datetime, report: SeriesReport) -> int:
+        """Bars that are owed before the first stored one."""
+        assert report.first is not None
+        return len(expected_opens(series, wanted, report.first)) if wanted < report.first else 0
 
     def _chunks(
         self, source: Source, series: Series, start: datetime, end: datetime
@@ -174,7 +324,11 @@ class Engine:
         first = min(times, default=to_epoch(now))
         before = self._store.read_bars(series.symbol, end=from_epoch(first), last=_CONTEXT).close.tolist()
         checked = check(
-            series.symbol, rows, now_s=to_epoch(now), on_the_hour=series.provider == "ccxt", before=before
+            series.symbol,
+            rows,
+            now_s=to_epoch(now),
+            on_the_hour=PROVIDERS[series.provider].on_the_hour,
+            before=before,
         )
         written = self._store.upsert_bars(checked.bars, source, now)
         new = [r for r in checked.rejected if r.open_time.timestamp() > 0]
@@ -187,6 +341,8 @@ class Engine:
                     "%s %s goes into quarantine: %s", series.symbol, r.open_time.isoformat(), r.reason
                 )
         if len(checked.bars):
+            opened = from_epoch(int(checked.bars.open_time[0]))
+            report.first = opened if report.first is None else min(report.first, opened)
             # What was doubted and is now confirmed, or sent again whole, needs no quarantine any more.
             self._store.leave_quarantine(series.symbol, [from_epoch(t) for t in checked.bars.open_time])
         report.fetched += min(len(rows), self._settings.etl_chunk_bars)

@@ -3,13 +3,14 @@
 from typing import Annotated
 
 from pydantic import Field
+from pydantic_settings import NoDecode
 
-from hourcast.settings import CoreSettings
+from hourcast.settings import LISTED, StreamSettings
 
 __all__ = ["EtlSettings"]
 
 
-class EtlSettings(CoreSettings):
+class EtlSettings(StreamSettings):
     """Where bars come from, how far back, and how patiently."""
 
     source: Annotated[
@@ -30,9 +31,22 @@ class EtlSettings(CoreSettings):
     etl_poll_s: Annotated[
         float, Field(gt=0, le=3600, description="seconds between two looks of `hourcast etl run --watch`")
     ] = 0.5
+    hour_deadline_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=3000,
+            description="seconds after an hour from which on it is closed without the bars that are missing then",
+        ),
+    ] = 300.0
     exchanges: Annotated[
         tuple[str, ...],
-        Field(min_length=1, description="exchanges known to ccxt, in order of preference, as JSON"),
+        NoDecode,
+        LISTED,
+        Field(
+            min_length=1,
+            description="exchanges known to ccxt, in order of preference, with commas between them or as JSON",
+        ),
     ] = ("binance", "binanceus", "okx", "kraken")
     exchange_url: Annotated[
         str | None,

@@ -23,10 +23,11 @@ def _statement(actions: list[str], *resources: str) -> dict[str, Any]:
 
 
 def policies(bucket: str, artifacts_bucket: str) -> dict[str, dict[str, Any]]:
-    """Each service's policy. Only the packager writes packages, and nobody may take one away. Pure."""
+    """Each service's policy. Only the packager writes packages, and only the tidying takes them away. Pure."""
     look = _statement(["s3:ListBucket"], bucket)
     read = _statement(["s3:GetObject"], f"{bucket}/{_PACKAGES}/*")
     write = _statement(["s3:GetObject", "s3:PutObject"], f"{bucket}/{_PACKAGES}/*")
+    forget = _statement(["s3:GetObject", "s3:DeleteObject"], f"{bucket}/{_PACKAGES}/*")
     all_of_it = _statement(["s3:*"], artifacts_bucket, f"{artifacts_bucket}/*")
     return {
         service: {"Version": "2012-10-17", "Statement": statements}
@@ -34,6 +35,7 @@ def policies(bucket: str, artifacts_bucket: str) -> dict[str, dict[str, Any]]:
             "packager": [look, write],
             "controller": [look, read],
             "serving": [look, read],
+            "tidy": [look, forget],
             "mlflow": [all_of_it],
         }.items()
     }
@@ -65,7 +67,12 @@ def setup_bucket(settings: MlflowSettings, say: Say) -> None:
         if made:
             say(f"bucket {name}: made")
     if settings.s3_provision:
-        secrets = {name: settings.needed(f"s3_secret_{name}") for name in policies(bucket, artifacts)}
+        # Secrets that people made for an earlier release know no account that tidies.
+        secrets = {
+            name: settings.needed(f"s3_secret_{name}")
+            for name in policies(bucket, artifacts)
+            if name != "tidy" or settings.s3_secret_tidy is not None
+        }
         until_it_answers(
             f"MinIO's interface at {place}",
             lambda: _accounts(settings, bucket, artifacts, secrets),
@@ -172,6 +179,8 @@ def _accounts(settings: MlflowSettings, bucket: str, artifacts: str, secrets: Ma
     )
     try:
         for service, policy in policies(bucket, artifacts).items():
+            if service not in secrets:
+                continue
             name = f"{bucket}-{service}"
             admin.policy_add(name, policy=policy)
             admin.user_add(name, secrets[service])

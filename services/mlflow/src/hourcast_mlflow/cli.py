@@ -1,10 +1,10 @@
-"""`hourcast setup database | bucket | mlflow | webhook` and `hourcast mlflow-server`."""
+"""`hourcast setup database | bucket | mlflow | webhook`, `hourcast mlflow-server` and `hourcast tidy`."""
 
 import logging
 
 import click
 
-__all__ = ["mlflow_server", "setup"]
+__all__ = ["mlflow_server", "setup", "tidy"]
 
 
 @click.group()
@@ -60,3 +60,21 @@ def mlflow_server(port: int, host: str) -> None:
     from hourcast_mlflow.settings import MlflowSettings
 
     run_server(MlflowSettings.load(), host, port, click.echo)
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="say what would go, and remove nothing")
+@click.option("--watch", is_flag=True, help="stay, and tidy once a day")
+def tidy(dry_run: bool, watch: bool) -> None:
+    """Remove what is older than it is kept, and versions that no alias names; tell what went."""
+    from hourcast.errors import ConfigurationError
+    from hourcast_mlflow.settings import MlflowSettings
+    from hourcast_mlflow.tidying import tidy_daily, tidy_once
+
+    settings = MlflowSettings.load()
+    if watch:
+        if dry_run:
+            raise ConfigurationError("--dry-run and --watch exclude each other: a watch is there to remove")
+        tidy_daily(click.echo)
+    else:
+        tidy_once(settings, click.echo, dry_run=dry_run)

@@ -1,4 +1,4 @@
-"""Settings of the setup jobs and of MLflow's server."""
+"""Settings of the setup jobs, of MLflow's server and of the daily tidying."""
 
 import json
 from typing import Annotated, Any
@@ -50,6 +50,10 @@ class MlflowSettings(CoreSettings):
     mysql_password_serving: Annotated[
         SecretStr | None, Field(description="password of serving's account")
     ] = None
+    mysql_password_tidy: Annotated[
+        SecretStr | None,
+        Field(description="password of the account that tidies; unset: there is none"),
+    ] = None
     mysql_password_mlflow: Annotated[SecretStr | None, Field(description="password of MLflow's account")] = (
         None
     )
@@ -75,6 +79,10 @@ class MlflowSettings(CoreSettings):
     s3_secret_serving: Annotated[SecretStr | None, Field(description="secret key of serving's account")] = (
         None
     )
+    s3_secret_tidy: Annotated[
+        SecretStr | None,
+        Field(description="secret key of the account that tidies; unset: there is none"),
+    ] = None
     s3_secret_mlflow: Annotated[SecretStr | None, Field(description="secret key of MLflow's account")] = None
     mlflow_database_url: Annotated[
         SecretStr | None, Field(description="SQLAlchemy URL of MLflow's own database (`mysql+pymysql://…`)")
@@ -102,6 +110,48 @@ class MlflowSettings(CoreSettings):
         SecretStr | None,
         Field(description="key of the webhook's HMAC; unset: no webhook is heard, and polling alone decides"),
     ] = None
+
+    runs_keep_days: Annotated[
+        int | None,
+        Field(ge=7, description="days after which records of fetches (`ingest_runs`) go; unset: never"),
+    ] = 90
+    quarantined_keep_days: Annotated[
+        int | None,
+        Field(ge=7, description="days after which quarantined rows go; unset: never"),
+    ] = 365
+    records_keep_days: Annotated[
+        int | None,
+        Field(
+            ge=731,
+            description="days after which revisions of bars and closed hours go; unset: never. A training that "
+            "reaches further back takes bars as they are now",
+        ),
+    ] = 1826
+    forecasts_keep_days: Annotated[
+        int | None,
+        Field(
+            ge=90,
+            description="days after which forecasts as issued go; unset: never. Older hours are reconstructed",
+        ),
+    ] = 1826
+    events_keep_days: Annotated[
+        int | None,
+        Field(ge=1, description="days after which events are forgotten (decisions never are); unset: never"),
+    ] = 1826
+    walks_keep_days: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="days after which the rows of a walk go; unset: never. The newest walk of a kind stays",
+        ),
+    ] = 365
+    versions_keep_days: Annotated[
+        int | None,
+        Field(
+            ge=7,
+            description="days after which a version that no alias names goes, with its package; unset: never",
+        ),
+    ] = 90
 
     @field_validator("mlflow_allowed_hosts", mode="before")
     @classmethod

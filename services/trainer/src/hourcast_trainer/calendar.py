@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
-from hourcast.contracts import to_epoch
+from hourcast.contracts import Bars, to_epoch
 from hourcast.errors import ConfigurationError
 from hourcast_trainer.paired import LEAST_DAYS
+from hourcast_trainer.settings import TrainerSettings
 
-__all__ = ["TrainingPlan", "next_due", "plan_for"]
+__all__ = ["TrainingPlan", "next_due", "plan_for", "plan_of", "quarter_of"]
 
 _BEFORE_ALL = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -49,6 +50,10 @@ class TrainingPlan:
         """`gate_end` in epoch seconds."""
         return to_epoch(self.gate_end)
 
+    def known(self, bars: Bars) -> Bars:
+        """What of a symbol's bars is learned from: those that had closed by `train_end`, as known at `decided_at`."""
+        return bars.as_of(self.decided_at).known_at(self.train_end_s)
+
 
 def plan_for(as_of: datetime, gate_days: int, train_days: int | None, embargo_h: int = 0) -> TrainingPlan:
     """The newest training that `as_of` allows: the held-out window ends with the last whole UTC day before it.
@@ -75,9 +80,21 @@ def plan_for(as_of: datetime, gate_days: int, train_days: int | None, embargo_h:
     )
 
 
+def plan_of(as_of: datetime, settings: TrainerSettings) -> TrainingPlan:
+    """The training that production would do at `as_of`."""
+    days = settings.train_days if settings.train_window == "rolling" else None
+    return plan_for(as_of, settings.gate_days, days, settings.embargo_h)
+
+
 def next_due(newest_trained_through: date | None, every_days: int, gate_days: int) -> datetime | None:
     """The moment from which the next training is due, or None when there was none: due at once."""
     if newest_trained_through is None:
         return None
     day = newest_trained_through + timedelta(days=every_days + gate_days + 1)
     return datetime.combine(day, time(), tzinfo=UTC)
+
+
+def quarter_of(moment: datetime) -> datetime:
+    """The first moment of the calendar quarter (UTC) that `moment` lies in."""
+    moment = moment.astimezone(UTC)
+    return datetime(moment.year, 3 * ((moment.month - 1) // 3) + 1, 1, tzinfo=UTC)

@@ -36,10 +36,11 @@ def carried_on(
 
     A forecast counts when it was recorded before its hour came; of several for an hour, the one made first.
     """
-    recorded = store.forecasts(model, start=state.as_of, end=plan.decided_at + timedelta(seconds=1))
+    until = plan.decided_at + timedelta(seconds=1)
+    recorded = store.forecasts(model, target.symbol, start=state.as_of, end=until)
     first: dict[tuple[int, int], tuple[float, ...]] = {}
     for row in sorted(recorded, key=lambda r: (r.made_at, r.version)):
-        if row.symbol == target.symbol and row.made_at < row.target_time and row.levels == state.levels:
+        if row.made_at < row.target_time and row.levels == state.levels:
             first.setdefault((to_epoch(row.target_time), row.horizon), row.quantiles)
     if not first:
         return advance(state, Outcomes.none(len(state.levels)), plan.decided_at)

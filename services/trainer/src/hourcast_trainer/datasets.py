@@ -15,6 +15,7 @@ from hourcast.features import (
     build,
     hourly_grid,
     log_volatilities,
+    seen_otherwise,
 )
 from hourcast.forecaster import HORIZONS
 from hourcast.settings import Series
@@ -78,12 +79,15 @@ def fit_features(
     variance = (smooth + _SEASONAL_PRIOR * square.mean()) / (seen + _SEASONAL_PRIOR)
     factor = np.sqrt(variance / variance.mean())
 
-    volatility = log_volatilities(grid, factor, halflives_h)
     origins = grid.close_time[known]
-    change = np.log(realised(bars[target].known_at(end_s), origins) / grid.close[known, None])
-    weights = fit_volatility(
-        volatility[known], season(factor, origins, HORIZONS), change, HORIZONS, halflives_h
-    )
+    volatility, last = log_volatilities(grid, factor, halflives_h)[known], grid.close[known]
+    # What a forecast from an hour starts from is what was known at its close, as in `features.build`.
+    for i, then in seen_otherwise({target: bars[target]}, (VOL_LAGS + 1) * HOUR_S, origins):
+        hours = hourly_grid(then[target].take(slice(-VOL_LAGS - 1, None)), int(origins[i]))
+        volatility[i] = log_volatilities(hours, factor, halflives_h, first=len(hours.close_time) - 1)[0]
+        last[i] = hours.close[-1]
+    change = np.log(realised(bars[target].known_at(end_s), origins) / last[:, None])
+    weights = fit_volatility(volatility, season(factor, origins, HORIZONS), change, HORIZONS, halflives_h)
     others = []
     for series in exogenous:
         part = bars.get(series.symbol, Bars.empty(series.symbol)).known_at(end_s)

@@ -20,6 +20,7 @@ __all__ = [
     "PairedTest",
     "bartlett",
     "daily",
+    "daily_test",
     "mean_test",
     "p_in_words",
     "paired_test",
@@ -175,8 +176,12 @@ def paired_test(gain: FloatArray, origin: IntArray) -> PairedTest:
     """
     if not len(gain) or not np.isfinite(gain).all():
         return PairedTest(float("nan"), 0.0, 1.0, 0)
-    days = daily(gain, origin)
-    mean, n = float(gain.mean()), len(days)
+    return daily_test(daily(gain, origin), float(gain.mean()))
+
+
+def daily_test(days: FloatArray, mean: float) -> PairedTest:
+    """The same test of gains (n,) that are one number a day already; `mean` is what the answer shows."""
+    n = len(days)
     if n < LEAST_DAYS:
         return PairedTest(mean, 0.0, 1.0, n)
     t, p = mean_test(days, _lags(n))

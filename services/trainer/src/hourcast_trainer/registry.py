@@ -3,16 +3,17 @@
 import contextlib
 import io
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hourcast import __version__
-from hourcast.contracts import CHAMPION, CHAMPION_EVIDENCE, Bars, Golden
+from hourcast.contracts import CHAMPION, CHAMPION_EVIDENCE, Bars, Golden, alias_date
 from hourcast.errors import UnavailableError
 from hourcast.forecaster import save
 from hourcast_trainer.gate import Decision
@@ -22,8 +23,9 @@ from hourcast_trainer.settings import TrainerSettings
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["RegisteredVersion", "Registry"]
+__all__ = ["RegisteredVersion", "Registry", "registered"]
 
+_LOG = logging.getLogger(__name__)
 _STAGE = "stage"
 _ALIAS_TAG = "alias"
 _ALIAS_SET = "alias_set"
@@ -31,6 +33,7 @@ _HOLDER = "holder"
 _CHALLENGE = "challenge"
 # MLflow refuses tags of more than 5,000 characters.
 _LONGEST_TAG = 4900
+_PAGE = 1000
 # The forecaster runs on these alone; `hourcast` is installed from its source, in libs/hourcast.
 _REQUIREMENTS = [f"hourcast=={__version__}", "mlflow", "numpy", "onnxruntime", "pandas"]
 
@@ -50,6 +53,42 @@ class RegisteredVersion:
     alias: str | None
     alias_was_set: bool
     challenged: bool = False
+
+
+def registered(version: int, tags: Mapping[str, str], today: date) -> RegisteredVersion:
+    """A version by what its tags say; one with a tag that cannot be understood counts as none of ours, and is named.
+
+    A span of training ends on a day that has been: another would put off the next training until then.
+    """
+    trained_through: date | None = None
+    told = tags.get("trained_through")
+    stage = tags.get(_STAGE, "unknown")
+    if told:
+        with contextlib.suppress(ValueError):
+            trained_through = date.fromisoformat(told)
+        if trained_through is None or trained_through > today:
+            _LOG.warning(
+                "version %d is skipped: its tag trained_through cannot be understood: %r is no day that has been",
+                version, told[:80],
+            )  # fmt: skip
+            trained_through, stage = None, "unknown"
+    alias = tags.get(_ALIAS_TAG)
+    if alias is not None and alias_date(alias) is None:
+        _LOG.warning(
+            "version %d gets no alias from its tag: %r is neither YYYYMMDD nor backtest_YYYYMMDD",
+            version, alias[:80],
+        )  # fmt: skip
+        alias = None
+    return RegisteredVersion(
+        version=version,
+        kind=tags.get("kind", "unknown"),
+        stage=stage,
+        gate=tags.get("gate"),
+        trained_through=trained_through,
+        alias=alias,
+        alias_was_set=tags.get(_ALIAS_SET) == "true",
+        challenged=_CHALLENGE in tags,
+    )
 
 
 class Registry:
@@ -116,23 +155,18 @@ class Registry:
 
     def versions(self) -> list[RegisteredVersion]:
         """Every version, oldest first."""
-        found = self._client.search_model_versions(f"name = '{self._name}'", max_results=1000)
-        out = []
-        for item in found:
-            tags = item.tags
-            through = tags.get("trained_through")
-            out.append(
-                RegisteredVersion(
-                    version=int(item.version),
-                    kind=tags.get("kind", "unknown"),
-                    stage=tags.get(_STAGE, "unknown"),
-                    gate=tags.get("gate"),
-                    trained_through=date.fromisoformat(through) if through else None,
-                    alias=tags.get(_ALIAS_TAG),
-                    alias_was_set=tags.get(_ALIAS_SET) == "true",
-                    challenged=_CHALLENGE in tags,
-                )
+        found: list[Any] = []
+        token = ""
+        while True:
+            page = self._client.search_model_versions(
+                f"name = '{self._name}'", max_results=_PAGE, page_token=token or None
             )
+            found += page
+            token = page.token
+            if not token:
+                break
+        today = datetime.now(UTC).date()
+        out = [registered(int(item.version), item.tags, today) for item in found]
         return sorted(out, key=lambda v: v.version)
 
     def aliases(self) -> dict[str, int]:
@@ -143,13 +177,19 @@ class Registry:
     def clear_interrupted(self) -> int:
         """Close the runs that a killed holder of this name left; how many."""
         assert self._experiment_id is not None
-        runs = [
-            run
-            for run in self._client.search_runs(
-                [self._experiment_id], "attributes.status = 'RUNNING'", max_results=1000
+        runs: list[Any] = []
+        token = ""
+        while True:
+            page = self._client.search_runs(
+                [self._experiment_id],
+                "attributes.status = 'RUNNING'",
+                max_results=_PAGE,
+                page_token=token or None,
             )
-            if self._is_ours(run.data.tags)
-        ]
+            runs += [run for run in page if self._is_ours(run.data.tags)]
+            token = page.token
+            if not token:
+                break
         for run in runs:
             self._client.set_tag(run.info.run_id, "ended_by", "a later training: this one was interrupted")
             self._client.set_terminated(run.info.run_id, "KILLED")

@@ -2,14 +2,15 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import NoDecode
 
-from hourcast.settings import CoreSettings, Series
+from hourcast.settings import LISTED, Series, StreamSettings
 
 __all__ = ["TrainerSettings"]
 
 
-class TrainerSettings(CoreSettings):
+class TrainerSettings(StreamSettings):
     """How often to train, on what, and what a candidate must show."""
 
     train_every_days: Annotated[int, Field(ge=1, le=90, description="days between two trainings")] = 7
@@ -21,19 +22,17 @@ class TrainerSettings(CoreSettings):
         Field(description="`rolling`: the last `HOURCAST_TRAIN_DAYS`; `expanding`: all bars that there are"),
     ] = "rolling"
     model_kind: Annotated[
-        Literal["boosting", "ensemble", "lstm", "transformer", "volatility"],
+        str,
         Field(description="kind of model that is trained for production"),
     ] = "ensemble"
     ensemble_members: Annotated[
-        tuple[Literal["boosting", "lstm", "transformer", "volatility"], ...],
-        Field(min_length=2, description="kinds that an ensemble averages, as JSON"),
-    ] = ("volatility", "boosting", "lstm")
-    feature_series: Annotated[
         tuple[str, ...],
+        NoDecode,
+        LISTED,
         Field(
-            description="exogenous series that models look at, as JSON; a series earns its place in `hourcast compare`"
+            min_length=2, description="kinds that an ensemble averages, with commas between them or as JSON"
         ),
-    ] = ("QQQ",)
+    ] = ("volatility", "boosting", "lstm")
     embargo_h: Annotated[
         int,
         Field(
@@ -53,7 +52,11 @@ class TrainerSettings(CoreSettings):
     ] = 0.02
     gate_p: Annotated[
         float,
-        Field(gt=0, le=0.5, description="p below which a candidate is shown to be no worse than that"),
+        Field(
+            gt=0,
+            le=0.5,
+            description="p below which a candidate is shown to be no worse than that, at a look and over all looks of a year",
+        ),
     ] = 0.1
     champion_days: Annotated[
         int,
@@ -96,13 +99,27 @@ class TrainerSettings(CoreSettings):
         float, Field(gt=0, le=3600, description="seconds between two looks of `hourcast train --watch`")
     ] = 1.0
 
+    @field_validator("model_kind")
+    @classmethod
+    def _known_kind(cls, value: str) -> str:
+        # Kinds are fitted by settings, so their modules import this one.
+        from hourcast_trainer.models import trainable
+
+        if value not in trainable():
+            raise ValueError(
+                f"there is no kind of model {value!r} to train; there are {', '.join(trainable())}"
+            )
+        return value
+
     @model_validator(mode="after")
-    def _known_series(self) -> Self:
-        known = [series.symbol for series in self.exogenous]
-        # The default names a series that an installation need not have.
-        told = "feature_series" in self.model_fields_set
-        if told and (unknown := [symbol for symbol in self.feature_series if symbol not in known]):
-            raise ValueError(f"feature series {unknown} are not among the exogenous series {known}")
+    def _different_members(self) -> Self:
+        from hourcast_trainer.models import members_of, trainable
+
+        possible = [kind for kind in trainable() if not members_of(kind, self)]
+        if unknown := [kind for kind in self.ensemble_members if kind not in possible]:
+            raise ValueError(
+                f"there is no kind of model {unknown[0]!r} to be a member of an ensemble; there are {', '.join(possible)}"
+            )
         if len(set(self.ensemble_members)) != len(self.ensemble_members):
             raise ValueError(f"ensemble members must differ, but they are {list(self.ensemble_members)}")
         return self

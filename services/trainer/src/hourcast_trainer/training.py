@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -14,22 +14,22 @@ from hourcast.contracts import CHAMPION, Bars, alias_kind, date_alias
 from hourcast.errors import DataError, UnavailableError
 from hourcast.forecaster import Forecaster, load, make_golden
 from hourcast.store import Evaluation, Store
-from hourcast_trainer.calendar import TrainingPlan, next_due
+from hourcast_trainer.calendar import TrainingPlan, next_due, plan_of
 from hourcast_trainer.calibration import carried_on, warmed_up
 from hourcast_trainer.champion import challenge, due
-from hourcast_trainer.gate import Decision, decide, stays
+from hourcast_trainer.choice import Chooser
+from hourcast_trainer.gate import Decision, Look, decide, stays
 from hourcast_trainer.measuring import Measured, common, measure, measure_naive
 from hourcast_trainer.metrics import Scores
 from hourcast_trainer.models import MODELS, EpochLosses, FitRequest, Fitted, Hyper
 from hourcast_trainer.plots import calibration_plot, forecast_plot, loss_plot
 from hourcast_trainer.registry import RegisteredVersion, Registry
 from hourcast_trainer.settings import TrainerSettings
-from hourcast_trainer.walk.choice import Chooser
-from hourcast_trainer.walk.folds import plan_of
 
 __all__ = ["Outcome", "read_bars", "train_once"]
 
 _LOG = logging.getLogger(__name__)
+_CALIBRATIONS = 8
 Progress = Callable[[str], None]
 
 
@@ -46,8 +46,17 @@ class Outcome:
 
 
 def read_bars(store: Store, settings: TrainerSettings, known_at: datetime) -> dict[str, Bars]:
-    """Bars of every series that were known at a moment."""
-    return store.read_many((s.symbol for s in settings.series), known_at=known_at)
+    """Bars of every series that were known at a moment, with how they looked when their hours were closed."""
+    symbols = [s.symbol for s in settings.series]
+    gone = store.forgotten("hours")
+    rolling = settings.train_window == "rolling"
+    if gone is not None and (not rolling or gone > known_at - timedelta(days=settings.train_days)):
+        _LOG.warning(
+            "of hours before %s it is not on record any more what was known at them; their features are made from bars as "
+            "they are now",
+            f"{gone:%Y-%m-%d %H:%M}",
+        )
+    return store.read_recorded(settings.model_name, symbols, known_at=known_at)
 
 
 def train_once(
@@ -81,7 +90,7 @@ def _train(
     bars = read_bars(store, settings, as_of)
     target = bars[settings.target.symbol]
     plan = plan_of(as_of, settings)
-    have = _hours_before(target, plan)
+    have = len(plan.known(target))
     need = MODELS["naive"].history_h(settings)
     if have < need or int(target.close_time[-1]) < plan.gate_end_s:
         raise UnavailableError(
@@ -131,14 +140,15 @@ def _train(
     )  # fmt: skip
 
 
-def _hours_before(target: Bars, plan: TrainingPlan) -> int:
-    return len(target.known_at(plan.train_end_s))
+def _dated(registry: Registry) -> list[int]:
+    """The versions behind the date aliases, the newest alias first; each once."""
+    dated = {alias: version for alias, version in registry.aliases().items() if alias_kind(alias) == "date"}
+    return list(dict.fromkeys(dated[alias] for alias in sorted(dated, reverse=True)))
 
 
 def _incumbent(registry: Registry) -> int | None:
     """The version behind the newest date alias."""
-    dated = {alias: version for alias, version in registry.aliases().items() if alias_kind(alias) == "date"}
-    return dated[max(dated)] if dated else None
+    return next(iter(_dated(registry)), None)
 
 
 class _Job:
@@ -186,7 +196,9 @@ class _Job:
         baselines = {"naive": parts[1]}
         if champion:
             baselines["champion"] = parts[2]
-        decision = decide(parts[0], baselines, self._settings.gate_margin, self._settings.gate_p)
+        decision = decide(
+            parts[0], baselines, self._settings.gate_margin, self._settings.gate_p, self._looks(kind)
+        )
         fitted = self._calibrated(fitted)
         version = self._register(fitted, parts[0], decision, alias)
         for name, baseline in baselines.items():
@@ -198,16 +210,29 @@ class _Job:
             self._say(f"version {version} failed its gate: {decision.reason}")
         return version, decision
 
+    def _looks(self, kind: str) -> list[Look]:
+        """What the gate saw of earlier candidates of a kind, the oldest first; looks of before this were kept have no days."""
+        found: dict[datetime, dict[str, dict[int, float]]] = {}
+        made = self._store.evaluations(self._settings.model_name, "gate")
+        for e in sorted(made, key=lambda e: (e.window_end, e.made_at)):
+            # A training that was killed and comes again is the same look.
+            if e.kind == kind and e.window_end < self._plan.gate_end:
+                for key, days in e.figures.get("days", {}).items():
+                    found.setdefault(e.window_end, {})[key] = {int(day): gain for day, gain in days.items()}
+        return list(found.values())
+
     def _calibrated(self, fitted: Fitted) -> Fitted:
         """The candidate with the conformal state that production has got to, or its own over the held-out window."""
         target = self._bars[self._settings.target.symbol]
-        served = _incumbent(self._registry)
         state = None
-        if served is not None:
+        # The naive floor has none; what was served before it has, and production's record leads on from there.
+        for served in _dated(self._registry)[:_CALIBRATIONS]:
             try:
                 state = load(self._registry.forecaster_of(served)).spec.conformal
             except DataError as error:
                 _LOG.warning("the calibration of version %d cannot be taken on: %s", served, error)
+            if state is not None:
+                break
         if state is None:
             state = warmed_up(fitted.forecaster(), self._bars, self._plan)
         state = carried_on(state, self._store, self._settings.model_name, target, self._plan)
@@ -384,6 +409,11 @@ class _Job:
                     "baseline": theirs.as_dict(),
                     "ratios": dict(decision.ratios),
                     "tests": dict(decision.evidence),
+                    "days": {
+                        key: {str(day): gain for day, gain in days.items()}
+                        for key, days in decision.look.items()
+                        if key.endswith(f" / {baseline.partition(' ')[0]}")
+                    },
                     "margin": self._settings.gate_margin,
                     "level": self._settings.gate_p,
                 },

@@ -77,9 +77,10 @@ def _overlay(
     return frames.forecasts(_api().get("/predict", alias=alias, start=start, end=end, horizon=horizon))
 
 
-@st.cache_data(ttl=600, max_entries=16, show_spinner=False)
+# Not for long: what could not be recorded is issued later.
+@st.cache_data(ttl=60, max_entries=16, show_spinner=False)
 def _present(newest: str, version: int) -> dict[str, Any]:
-    """The present forecast; it changes with the newest bar and with the served version, which name it in the cache."""
+    """The present forecast; it changes with the newest hour and with the served version, which name it in the cache."""
     del newest, version
     return _api().get("/predict")
 
@@ -131,7 +132,7 @@ def _headline(health: dict[str, Any], present: dict[str, Any], horizon: int) -> 
         f'<div class="hc-line" data-testid="headline">{health["symbol"]} {_money(last)} → {_money(point)} '
         f'<small class="{way}">{sign}</small> <small>in {horizon} h</small></div>'
         f'<div class="hc-sub">90 % between <b>{_money(low)}</b> and <b>{_money(high)}</b> at {until:%H:%M} UTC on '
-        f"{until:%d %b %Y} · alias {health['alias']} (v{health['version']}, {health['kind']})</div>",
+        f"{until:%d %b %Y} · {live.issued(present, health)}</div>",
         unsafe_allow_html=True,
     )
 
@@ -160,7 +161,11 @@ def _controls(aliases: list[dict[str, Any]]) -> tuple[str, int, list[str]]:
     with right:
         picker, stitched, clear = st.columns([6, 4, 2], vertical_alignment="bottom")
         chosen = picker.multiselect("Forecasts of", names, key="aliases", placeholder="choose aliases")
-        on = stitched.toggle("Stitched champion", key="stitched", help="each week's alias over its own week")
+        on = stitched.toggle(
+            "Stitched champion",
+            key="stitched",
+            help="what users got; dotted where it had to be reconstructed",
+        )
         clear.button("Clear", on_click=_clear, width="stretch")
     return chosen_range, horizon or 1, [*chosen, *([_STITCHED] if on else [])]
 
@@ -216,7 +221,19 @@ def _tables(overlays: dict[str, pd.DataFrame], present: dict[str, Any] | None) -
     table = pd.concat(parts, ignore_index=True).sort_values(
         ["shown_as", "target_time"], ascending=[True, False]
     )
-    names = ["shown_as", "target_time", "horizon", "point", "p05", "p95", "actual", "alias", "version"]
+    names = [
+        "shown_as",
+        "target_time",
+        "horizon",
+        "point",
+        "p05",
+        "p95",
+        "actual",
+        "alias",
+        "version",
+        "source",
+        "issued_at",
+    ]
     if table["actual"].isna().all():
         names.remove("actual")
     prices = {
@@ -226,6 +243,7 @@ def _tables(overlays: dict[str, pd.DataFrame], present: dict[str, Any] | None) -
         table[names], hide_index=True, width="stretch", height=320,
         column_config={
             "shown_as": "forecast of", "horizon": "hours ahead",
+            "issued_at": st.column_config.DatetimeColumn("issued (UTC)", format="YYYY-MM-DD HH:mm"),
             "target_time": st.column_config.DatetimeColumn("for (UTC)", format="YYYY-MM-DD HH:mm"), **prices,
         },
     )  # fmt: skip
@@ -308,12 +326,12 @@ def _history(body: dict[str, Any], now: str) -> None:
 def _freshness(body: dict[str, Any]) -> None:
     frame = frames.freshness(body)
     st.dataframe(
-        frame[["symbol", "state", "age_h", "last_close", "count", "missing", "source"]],
+        frame[["symbol", "state", "age_h", "last_close", "first_open", "missing", "source"]],
         hide_index=True, width="stretch",
         column_config={
             "age_h": st.column_config.NumberColumn("age, h", format="%.1f"),
             "last_close": st.column_config.DatetimeColumn("newest close (UTC)", format="YYYY-MM-DD HH:mm"),
-            "count": st.column_config.NumberColumn("bars", format="localized"),
+            "first_open": st.column_config.DatetimeColumn("since (UTC)", format="YYYY-MM-DD"),
             "missing": "missing, 30 d",
         },
     )  # fmt: skip
@@ -339,7 +357,9 @@ def _read() -> dict[str, Any]:
     with contextlib.suppress(ApiError):
         out["calibration"] = api.get("/calibration")
     if not health["stale"]:
-        out["present"] = _present(health["newest_bar_close"], health["version"])
+        # The hour is closed a little after its bar has come.
+        newest = (health.get("hour") or {}).get("closed_at", health["newest_bar_close"])
+        out["present"] = _present(newest, health["version"])
     return out
 
 
@@ -363,8 +383,22 @@ def _page() -> None:
         )
     if present is not None:
         _headline(health, present, st.session_state.get("horizon") or 1)
+        if present.get("note") and problem is None:
+            _warn(f"{present['note'][:1].upper()}{present['note'][1:]}.")
     if health["reason"] and problem is None:
         _warn(f"No present forecast: {health['reason']}.")
+    # Serving of an older release knows none of these two.
+    if (sentence := live.given_up(health.get("hour"))) is not None and problem is None:
+        _warn(sentence)
+    for failing in health.get("failing", []) if problem is None else []:
+        since = pd.Timestamp(failing["since"])
+        _warn(
+            f"The {failing['part']} cannot work since {since:%Y-%m-%d %H:%M} UTC; what is served goes on. {failing['reason']}"
+        )
+    # An older release's knows none of this either.
+    blocked = seen["history"].get("blocked")
+    if blocked is not None and problem is None:
+        _warn(f"{blocked['reason'][:1].upper()}{blocked['reason'][1:]}. What is served goes on.")
     chosen_range, horizon, wanted = _controls(seen["aliases"])
     try:
         overlays = _chart(health, present, seen["freshness"], seen["aliases"], chosen_range, horizon, wanted)

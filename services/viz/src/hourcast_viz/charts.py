@@ -113,21 +113,32 @@ def candle_chart(
 ) -> go.Figure:
     """Candles with volume, forecasts of aliases over them with their 90 % bands, and the present fan.
 
+    What was issued is a solid line; what is reconstructed is dotted and has a name of its own in the legend.
+
     The fan's interval `horizon` hours ahead is marked with its ends.
     """
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.84, 0.16], vertical_spacing=0.02)
     for i, (alias, frame) in enumerate(overlays.items()):
         colour = PALETTE[i % len(PALETTE)]
         _band(figure, frame, "p05", "p95", colour, 0.16, alias)
-        figure.add_trace(
-            go.Scatter(
-                x=frame.index, y=frame["point"], mode="lines", name=alias, legendgroup=alias,
-                line={"color": colour, "width": 1.4},
-                customdata=frame[["p05", "p95"]].to_numpy(),
-                hovertemplate="%{y:,.0f} (%{customdata[0]:,.0f} – %{customdata[1]:,.0f})",
-            ),
-            row=1, col=1,
-        )  # fmt: skip
+        made_later = frame["source"] == "reconstructed"
+        for name, which, dash in (
+            (alias, ~made_later, "solid"),
+            (f"{alias}, reconstructed", made_later, "dot"),
+        ):
+            if not which.any():
+                continue
+            # Rows of the other kind are gaps, so that no line is drawn across them.
+            part = frame[["point", "p05", "p95"]].where(which)
+            figure.add_trace(
+                go.Scatter(
+                    x=part.index, y=part["point"], mode="lines", name=name, legendgroup=alias,
+                    line={"color": colour, "width": 1.4, "dash": dash}, connectgaps=False,
+                    customdata=part[["p05", "p95"]].to_numpy(),
+                    hovertemplate="%{y:,.0f} (%{customdata[0]:,.0f} – %{customdata[1]:,.0f})",
+                ),
+                row=1, col=1,
+            )  # fmt: skip
     figure.add_trace(
         go.Candlestick(
             # A candle stands at its close: the hour that a forecast is for.

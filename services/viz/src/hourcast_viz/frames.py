@@ -34,7 +34,10 @@ def aggregate(bars: pd.DataFrame, rule: str) -> pd.DataFrame:
 
 
 def forecasts(body: dict[str, Any]) -> pd.DataFrame:
-    """Forecasts by target time: origin, horizon, point, p05 … p95, actual, last_close, alias, version."""
+    """Forecasts by target time: origin, horizon, point, p05 … p95, actual, last_close, alias, version, source, issued_at.
+
+    `source` is empty where serving of an earlier release answers, which does not tell it.
+    """
     levels = body["levels"]
     at = {
         name: levels.index(level)
@@ -53,13 +56,16 @@ def forecasts(body: dict[str, Any]) -> pd.DataFrame:
             "actual": f["actual"],
             "alias": f.get("alias", body["alias"]),
             "version": f.get("version", body["version"]),
+            "source": f.get("source", ""),
+            "issued_at": f.get("issued_at", body.get("issued_at")),
         }
         for f in body["forecasts"]
     ]
     names = ["target_time", "origin", "horizon", "last_close", "point", *at, "actual", "alias", "version"]
-    frame = pd.DataFrame(rows, columns=names)
+    frame = pd.DataFrame(rows, columns=[*names, "source", "issued_at"])
     frame["target_time"] = pd.to_datetime(frame["target_time"], utc=True)
     frame["origin"] = pd.to_datetime(frame["origin"], utc=True)
+    frame["issued_at"] = pd.to_datetime(frame["issued_at"], utc=True)
     frame["actual"] = frame["actual"].astype("float64")
     return frame.set_index("target_time")
 
@@ -98,5 +104,6 @@ def freshness(body: dict[str, Any]) -> pd.DataFrame:
     frame["age_h"] = frame["age_s"].astype("float64") / 3600
     frame["state"] = ["stale" if stale else "fresh" for stale in frame["stale"]]
     frame["missing"] = [sum(g["missing"] for g in gaps) for gaps in frame["gaps"]]
-    frame["last_close"] = pd.to_datetime(frame["last_close"], utc=True)
+    for name in ("first_open", "last_close"):
+        frame[name] = pd.to_datetime(frame[name], utc=True)
     return frame

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-__all__ = ["EXPECTED", "Card", "calibration_card", "live_cards", "live_table"]
+__all__ = ["EXPECTED", "Card", "calibration_card", "given_up", "issued", "live_cards", "live_table"]
 
 EXPECTED = 0.9
 _ENOUGH = 20
@@ -79,6 +79,27 @@ def _skill(window: Mapping[str, Any]) -> Card:
         return Card(title, value, "than “the price stays”; too few days to tell it from chance.")
     between = f"than “the price stays”; 95 % sure of {_percent(low, 1, True)} to {_percent(high, 1, True)}"
     return Card(title, value, between + ("." if low > 0 or high < 0 else ", so it may be chance."))
+
+
+def issued(present: dict[str, Any], health: dict[str, Any]) -> str:
+    """Who made the forecast that is shown, and when it was issued."""
+    alias, version = present.get("alias", health["alias"]), present.get("version", health["version"])
+    kind = present.get("kind") or (health["kind"] if version == health["version"] else None)
+    who = f"alias {alias} (v{version}{f', {kind}' if kind else ''})"
+    if present.get("issued_at"):
+        return f"{who}, issued {pd.Timestamp(present['issued_at']):%H:%M} UTC"
+    # An older release tells no source.
+    return f"{who}, not on record" if present.get("source") == "computed" else who
+
+
+def given_up(hour: Mapping[str, Any] | None) -> str | None:
+    """What the newest closed hour had to do without; None where it lacked nothing, or the API does not tell."""
+    if hour is None or not hour["given_up"]:
+        return None
+    return (
+        f"The hour {pd.Timestamp(hour['hour']):%Y-%m-%d %H:%M} UTC was closed without a bar of {' and '.join(hour['given_up'])}, "
+        "which had not come by the deadline. The forecast uses what was known of it."
+    )
 
 
 def calibration_card(body: Mapping[str, Any] | None) -> Card | None:

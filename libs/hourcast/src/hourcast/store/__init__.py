@@ -1,5 +1,8 @@
 """The store: bars, runs, evaluations, forecasts and events in SQLite or MySQL, behind one class."""
 
+from hourcast.store._forecasts import Fan, Role, Source
+from hourcast.store._hours import Hour, SeriesState
+from hourcast.store._retention import RETENTION, Keeping, Retention
 from hourcast.store._rights import (
     ACCOUNTS,
     PRIVILEGES,
@@ -25,16 +28,24 @@ from hourcast.store._store import Store, open_store
 __all__ = [
     "ACCOUNTS",
     "PRIVILEGES",
+    "RETENTION",
     "RIGHTS",
     "TABLES",
     "BacktestRows",
     "Evaluation",
     "Event",
+    "Fan",
     "ForecastRow",
     "Freshness",
+    "Hour",
     "IngestRun",
+    "Keeping",
     "Quarantined",
+    "Retention",
     "Right",
+    "Role",
+    "SeriesState",
+    "Source",
     "Store",
     "UpsertResult",
     "WalkFold",

@@ -31,10 +31,14 @@ _MYSQL_NO_TABLE = 1146
 _MYSQL_NO_ACCESS = {1044, 1045, 1049, 1698, 3118, 4151}
 # 1142 not on this table, 1143 not on this column, 1227 more than the account has, 1370 no such routine right.
 _MYSQL_DENIED = {1142, 1143, 1227, 1370}
+# 1036 and 1836 InnoDB of MariaDB and of MySQL, 1290 the server (also against its administrators), 1792 the transaction.
+_MYSQL_READ_ONLY = {1036, 1290, 1792, 1836}
 
 
-def create_engine(url: str) -> Engine:
+def create_engine(url: str, patience_s: float = 60) -> Engine:
     """An engine for `sqlite:///…` or `mysql+pymysql://…`. Nothing is contacted yet, SQLite folders are made.
+
+    A server that does not answer a statement for `patience_s` counts as one that is away; so long is a connection waited for.
 
     Raises:
         ConfigurationError: when the URL is neither.
@@ -60,11 +64,13 @@ def create_engine(url: str) -> Engine:
             hide_parameters=True,
             pool_pre_ping=True,
             pool_recycle=1800,
+            pool_timeout=patience_s,
             isolation_level="READ COMMITTED",
             connect_args={
                 "charset": "utf8mb4",
                 "connect_timeout": 5,
-                "read_timeout": 60,
+                "read_timeout": patience_s,
+                "write_timeout": patience_s,
                 # As text pymysql sends it in Latin-1, and the server knows it in UTF-8.
                 **({"password": str(parsed.password).encode()} if parsed.password else {}),
             },
@@ -117,6 +123,16 @@ def refusal(engine: Engine, error: DBAPIError) -> UnavailableError | None:
         return UnavailableError(
             f"the account {account!r} has no right to {what} at {host}; "
             "`hourcast setup database` gives each account the rights of its service and no more",
+            retry_after_s=5,
+        )
+    if code in _MYSQL_READ_ONLY:
+        return UnavailableError(
+            f"the database server at {host} is read-only now ({code}), so nothing can be stored in {engine.url.database!r}",
+            retry_after_s=5,
+        )
+    if "readonly database" in str(error.orig):
+        return UnavailableError(
+            f"the store at {engine.url.render_as_string(hide_password=True)} is read-only, so nothing can be stored in it",
             retry_after_s=5,
         )
     return None

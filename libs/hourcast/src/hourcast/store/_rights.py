@@ -6,6 +6,7 @@ This is the design's table of who is the only writer of what. The packager and t
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from hourcast.store._retention import RETENTION
 from hourcast.store._schema import metadata
 
 __all__ = ["ACCOUNTS", "PRIVILEGES", "RIGHTS", "TABLES", "Right", "grant_statements", "rights_of"]
@@ -23,6 +24,7 @@ _READ = ("SELECT",)
 _UPSERT = ("SELECT", "INSERT", "UPDATE")
 _REPLACE = ("SELECT", "INSERT", "DELETE")
 _APPEND = ("SELECT", "INSERT")
+_FORGET = ("SELECT", "DELETE")
 # The schema's revision says whether an upgrade is needed; the clock is written by the replay of one machine only.
 _ALL = {_REVISION: _READ, "clock": _READ}
 
@@ -30,29 +32,51 @@ RIGHTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "etl": {
         **_ALL,
         "bars": _UPSERT,
+        # What was replaced, and that an hour was closed, is said once.
+        "bar_revisions": _APPEND,
+        "hours": _APPEND,
         "ingest_runs": _UPSERT,
         "quarantined_bars": (*_UPSERT, "DELETE"),
     },
     "trainer": {
         **_ALL,
         "bars": _READ,
+        "bar_revisions": _READ,
+        "hours": _READ,
         "evaluations": _REPLACE,
         "backtest_rows": _REPLACE,
         "walk_folds": _REPLACE,
         "reports": _REPLACE,
         # How often its forecasts held says how the next version should start.
-        "forecasts": _READ,
+        "fans": _READ,
+        "forgotten": _READ,
     },
-    # Events are what happened: they are added to, never changed.
-    "controller": {**_ALL, "events": _APPEND},
+    # What was decided and what happened is added to, never changed.
+    "controller": {**_ALL, "events": _APPEND, "decisions": _APPEND, "standing": _UPSERT},
+    # What is old is deleted by one account, which changes nothing and tells what went.
+    "tidy": {
+        **_ALL,
+        **{table: _FORGET for table, rule in RETENTION.items() if rule.keeping is not None},
+        "backtest_rows": _FORGET,
+        "events": (*_APPEND, "DELETE"),
+        "forgotten": _UPSERT,
+        "standing": _READ,
+    },
     "serving": {
         **_ALL,
         "bars": _READ,
+        "bar_revisions": _READ,
+        "hours": _READ,
         "evaluations": _READ,
         "backtest_rows": _READ,
         "reports": _READ,
         "events": _READ,
-        "forecasts": _UPSERT,
+        # Of release 0.1.0; from the migration on it is only looked into.
+        "forecasts": _READ,
+        # What was issued is never changed.
+        "fans": _APPEND,
+        "decisions": _READ,
+        "standing": _READ,
     },
 }
 """Account to table to privileges. A service has no right that is not here."""

@@ -140,10 +140,9 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """The newest bar of a symbol and the newest run that fetched it."""
+    """The first and the newest bar of a symbol, and where the newest came from."""
 
     symbol: str
-    count: int
     first_open: datetime | None
     last_close: datetime | None
     source: str | None

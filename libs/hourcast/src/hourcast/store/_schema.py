@@ -67,6 +67,33 @@ bars = Table(
     Column("source", _NAME, nullable=False),
     Column("ingested_at", UtcDateTime, nullable=False),
     Index("ix_bars_symbol_close_time", "symbol", "close_time"),
+    # The record of a symbol begins with its first arrival, which must not take a walk over its history.
+    Index("ix_bars_symbol_ingested_at", "symbol", "ingested_at"),
+)
+
+bar_revisions = Table(
+    "bar_revisions",
+    metadata,
+    Column("symbol", _SYMBOL, primary_key=True),
+    Column("open_time", UtcDateTime, primary_key=True),
+    Column("replaced_at", UtcDateTime, primary_key=True),
+    Column("close_time", UtcDateTime, nullable=False),
+    *(Column(name, Double, nullable=False) for name in _prices),
+    Column("source", _NAME, nullable=False),
+    Column("ingested_at", UtcDateTime, nullable=False),
+    Index("ix_bar_revisions_symbol_replaced_at", "symbol", "replaced_at"),
+    Index("ix_bar_revisions_symbol_ingested_at", "symbol", "ingested_at"),
+)
+
+hours = Table(
+    "hours",
+    metadata,
+    Column("model", _NAME, primary_key=True),
+    Column("hour", UtcDateTime, primary_key=True),
+    Column("closed_at", UtcDateTime, nullable=False),
+    Column("wall_at", UtcDateTime, nullable=False),
+    Column("state", JSON, nullable=False),
+    Index("ix_hours_closed_at", "closed_at"),
 )
 
 ingest_runs = Table(
@@ -114,6 +141,8 @@ evaluations = Table(
     Column("reason", Text, nullable=False),
     Column("made_at", UtcDateTime, nullable=False),
     Index("ux_evaluations", "model", "version", "stage", "baseline", unique=True),
+    # Newest first of a stage and baseline, and no further.
+    Index("ix_evaluations_stage", "model", "stage", "baseline", "id"),
 )
 
 backtest_rows = Table(
@@ -185,6 +214,10 @@ events = Table(
     Column("evidence", JSON, nullable=False),
     Column("wall_at", UtcDateTime, nullable=False),
     Index("ix_events_at", "model", "at"),
+    # The newest of a model or of a kind, however many there are of others; and what is to be forgotten.
+    Index("ix_events_model", "model", "id"),
+    Index("ix_events_kind", "model", "kind", "id"),
+    Index("ix_events_wall_at", "wall_at"),
 )
 
 clock = Table(
@@ -192,4 +225,61 @@ clock = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("now", UtcDateTime, nullable=False),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", _ID, primary_key=True, autoincrement=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("actor", _NAME, nullable=False),
+    Column("kind", _NAME, nullable=False),
+    Column("model", _NAME, nullable=False),
+    Column("version", Integer),
+    Column("alias", _NAME),
+    Column("reason", Text, nullable=False),
+    Column("evidence", JSON, nullable=False),
+    Column("wall_at", UtcDateTime, nullable=False),
+    Index("ix_decisions_model", "model", "id"),
+    Index("ix_decisions_kind", "model", "kind", "id"),
+    Index("ix_decisions_kind_at", "model", "kind", "at", "id"),
+)
+
+standing = Table(
+    "standing",
+    metadata,
+    Column("model", _NAME, primary_key=True),
+    Column("decision_id", BigInteger, nullable=False),
+    Column("state", JSON, nullable=False),
+)
+
+fans = Table(
+    "fans",
+    metadata,
+    Column("model", _NAME, primary_key=True),
+    Column("role", String(16), primary_key=True),
+    Column("symbol", _SYMBOL, primary_key=True),
+    Column("origin", UtcDateTime, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("alias", _NAME),
+    Column("issued_at", UtcDateTime, nullable=False),
+    Column("wall_at", UtcDateTime),
+    Column("last_close", Double, nullable=False),
+    Column("levels", JSON, nullable=False),
+    Column("horizons", JSON, nullable=False),
+    Column("quantiles", LargeBinary, nullable=False),
+    Column("source", String(16), nullable=False),
+    Column("fingerprint", _NAME),
+    Column("calibration", JSON(none_as_null=True)),
+    Column("run_id", _NAME),
+    Column("kind", _NAME),
+    Column("data_fingerprint", _NAME),
+)
+
+forgotten = Table(
+    "forgotten",
+    metadata,
+    Column("record", _NAME, primary_key=True),
+    Column("up_to", UtcDateTime, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
 )

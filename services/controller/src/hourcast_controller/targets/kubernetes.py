@@ -4,10 +4,17 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from hourcast.contracts import ALIAS_ANNOTATION, VERSION_ANNOTATION
+from hourcast.contracts import (
+    ALIAS_ANNOTATION,
+    DECIDED_ANNOTATION,
+    HOLD_ANNOTATION,
+    PIN_ANNOTATION,
+    VERSION_ANNOTATION,
+)
 from hourcast.errors import UnavailableError
 from hourcast_controller.job_state import (
     JOB_LABEL,
@@ -19,7 +26,8 @@ from hourcast_controller.job_state import (
 )
 from hourcast_controller.kube import Kube, MissingError, TakenError
 from hourcast_controller.plan import Deployment, Job
-from hourcast_controller.rollout_state import MANAGER, DeploymentState, Pod, rollout
+from hourcast_controller.pods import Pod
+from hourcast_controller.rollout_state import MANAGER, DeploymentState, rollout
 
 __all__ = ["KubernetesTarget"]
 
@@ -28,7 +36,24 @@ _TELLER = "hourcast-controller-status"
 _OPERATOR = "hourcast-cli"
 _STATUS, _REASON = "hourcast.io/status", "hourcast.io/reason"
 _KEPT_ATTEMPTS = 2
-_WARNINGS = frozenset({"quarantined", "undone"})
+_TRIES = 3
+_WARNINGS = frozenset({"blocked", "quarantined", "undone"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A Deployment as it was looked at: its version, and what a decision rests on."""
+
+    resource_version: str
+    wanted: tuple[object, ...]
+
+
+def _seen(body: Mapping[str, Any]) -> _Seen:
+    meta = body["metadata"]
+    notes = meta.get("annotations") or {}
+    # The generation counts changes of the specification alone.
+    minded = (notes.get(name) for name in (PIN_ANNOTATION, HOLD_ANNOTATION, DECIDED_ANNOTATION))
+    return _Seen(meta.get("resourceVersion", ""), (meta.get("uid"), meta.get("generation"), *minded))
 
 
 class KubernetesTarget:
@@ -40,6 +65,7 @@ class KubernetesTarget:
         self._selector: str | None = None
         self._uid = ""
         self._annotations: Mapping[str, str] = {}
+        self._seen: _Seen | None = None
         self._pool = ThreadPoolExecutor(4, "kubernetes")
 
     def close(self) -> None:
@@ -71,9 +97,10 @@ class KubernetesTarget:
         found = pods.result() if pods is not None and selector == self._selector else self._pods(selector)
         self._selector = selector
         self._uid = body["metadata"].get("uid", "")
+        self._seen = _seen(body)
         state = DeploymentState.of(body)
         self._annotations = state.annotations
-        return rollout(state, [Pod.of(item) for item in found])
+        return rollout(state, [Pod.of(item) for item in found], datetime.now(UTC))
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -99,17 +126,45 @@ class KubernetesTarget:
             "metadata": {"name": self._name, "namespace": self._namespace},
             "spec": {"template": {"metadata": {"annotations": template}}},
         }
-        self._kube.call(
-            "PATCH",
-            self._deployment_path,
-            body,
-            query={"fieldManager": MANAGER, "force": "true"},
-            content_type="application/apply-patch+yaml",
-        )
+        self._fenced(body, {"fieldManager": MANAGER, "force": "true"}, "application/apply-patch+yaml")
 
     def annotate(self, values: Mapping[str, str | None]) -> None:
         """Set annotations of the Deployment, None removing one."""
-        self._merge(values, _OPERATOR)
+        body = {"metadata": {"annotations": dict(values)}}
+        self._fenced(body, {"fieldManager": _OPERATOR}, "application/merge-patch+json")
+
+    def _fenced(self, body: dict[str, Any], query: Mapping[str, str], content_type: str) -> None:
+        """Patch the Deployment only while it is what was seen: what is asked for, and people's annotations.
+
+        A patch may be on its way for longer than the lease lasts, and arrive after that of a successor. With the
+        resource version that was seen the API server refuses it then. The status, which changes all the time, moves the
+        version too: where no more has changed, the patch is sent again with the new one.
+
+        Raises:
+            UnavailableError: when another has changed the Deployment since; it is looked at again.
+        """
+        seen = self._seen
+        for _ in range(_TRIES if seen is not None else 0):
+            assert seen is not None
+            meta = {**body.get("metadata", {}), "resourceVersion": seen.resource_version}
+            try:
+                answer = self._kube.call(
+                    "PATCH", self._deployment_path, {**body, "metadata": meta},
+                    query=query, content_type=content_type,
+                )  # fmt: skip
+            except TakenError:
+                now = _seen(self._read())
+                if now.wanted != seen.wanted:
+                    self._seen = None
+                    break
+                seen = now
+            else:
+                self._seen = _seen(answer)
+                return
+        raise UnavailableError(
+            f"the Deployment {self._name} was changed by another since it was looked at; it is looked at again",
+            retry_after_s=1,
+        )
 
     def _merge(self, values: Mapping[str, str | None], manager: str) -> None:
         try:

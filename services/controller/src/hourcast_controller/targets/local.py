@@ -6,17 +6,21 @@ from typing import Any
 
 import httpx
 
-from hourcast.contracts import ALIAS_ANNOTATION, HOLD_ANNOTATION, PIN_ANNOTATION, VERSION_ANNOTATION
+from hourcast.contracts import (
+    ALIAS_ANNOTATION,
+    DECIDED_ANNOTATION,
+    HOLD_ANNOTATION,
+    PIN_ANNOTATION,
+    VERSION_ANNOTATION,
+    version_number,
+)
 from hourcast.errors import UnavailableError
+from hourcast_controller.blame import Verdict, of_server
 from hourcast_controller.plan import Deployment, Job
 
 __all__ = ["LocalTarget"]
 
 _RETRY_JOB_AFTER_S = 10.0
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isdigit() else None
 
 
 class LocalTarget:
@@ -49,17 +53,23 @@ class LocalTarget:
         body = self._call("GET", "/v1/deployment")
         annotations, status = body["annotations"], body["status"]
         template = body["pod_template"].get("annotations", {})
+        failed: Verdict | None = None
+        if status["failed_version"] is not None:
+            code = status.get("failed_exit_code")
+            failed = of_server(code, status["failure"], ran=code is None)
         return Deployment(
-            desired_version=_number(template.get(VERSION_ANNOTATION)),
+            desired_version=version_number(template.get(VERSION_ANNOTATION)),
             desired_alias=template.get(ALIAS_ANNOTATION),
             serving_version=status["serving_version"],
             serving_alias=status["serving_alias"],
             rolling=status["rolling"],
             failed_version=status["failed_version"],
             failure=status["failure"],
-            fault="version" if status["failed_version"] is not None else None,
-            pin=_number(annotations.get(PIN_ANNOTATION)),
+            fault=failed.fault if failed else None,
+            proved=failed is not None and failed.proved,
+            pin=version_number(annotations.get(PIN_ANNOTATION)),
             hold=annotations.get(HOLD_ANNOTATION) == "true",
+            decided=version_number(annotations.get(DECIDED_ANNOTATION)) or 0,
         )
 
     def roll(self, version: int, alias: str) -> None:

@@ -1,7 +1,7 @@
 """What a source is."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from hourcast.settings import Series
@@ -18,6 +18,8 @@ class Source(Protocol):
     """Gives pages of raw rows, in order of time from page to page."""
 
     name: str
+    reach: timedelta | None
+    """How far back it gives bars at most, by its provider's word; None where that is not known."""
 
     def pages(self, series: Series, start: datetime, end: datetime) -> Iterator[list[RawBar]]:
         """Rows that open in [start, end); unfinished bars may be among them.

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -37,6 +37,7 @@ class ExchangeSource:
 
     def __init__(self, exchange: str, settings: EtlSettings, stop: threading.Event) -> None:
         self.name = exchange
+        self.reach: timedelta | None = None
         self._settings, self._stop = settings, stop
         self._client: Any = None
 

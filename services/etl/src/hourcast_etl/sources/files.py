@@ -8,7 +8,7 @@ import csv
 import io
 import zipfile
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO
 
@@ -97,6 +97,7 @@ class FileSource:
     """A folder of files; parsed ones are kept until they change."""
 
     name = "files"
+    reach: timedelta | None = None
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -6,7 +6,7 @@ whomever it is asked for. Volatility follows a slow log-wave and the hour of the
 
 import hashlib
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class SampleSource:
     """Bars of any series, from a seed."""
 
     name = "sample"
+    reach: timedelta | None = None
 
     def __init__(self, seed: int) -> None:
         self._seed = seed

@@ -22,6 +22,7 @@ class YahooSource:
     """Yahoo's chart interface; hourly bars reach back 730 days."""
 
     name = "yahoo"
+    reach: timedelta | None = _FURTHEST
 
     def __init__(self, settings: EtlSettings, stop: threading.Event) -> None:
         self._settings, self._stop = settings, stop
@@ -85,6 +86,8 @@ class YahooSource:
     def _history(self, yfinance: Any, symbol: str, since: datetime, until: datetime) -> Any:
         session = self._client()
         type(session).last = None
+        # yfinance keeps what was answered for a span of the past, errors too: each further attempt would be told the same.
+        yfinance.data.YfData.cache_get.cache_clear()
         try:
             return yfinance.Ticker(symbol, session=session).history(
                 start=since,

@@ -1,4 +1,4 @@
-"""Kinds of model behind one small interface. A further kind is a module with a `Model` and a line in `MODELS`."""
+"""Kinds of model behind one small interface. A further kind is a module with a `Model` and a line in `_KINDS`."""
 
 from hourcast_trainer.models._interface import (
     Compared,
@@ -8,8 +8,21 @@ from hourcast_trainer.models._interface import (
     Fitted,
     Hyper,
     Model,
+    describe,
 )
 from hourcast_trainer.models._network import DEVICE_TOLERANCE
+from hourcast_trainer.models._registered import (
+    COMPARED,
+    MODELS,
+    Kind,
+    members_of,
+    register,
+    spoken,
+    title_of,
+    trainable,
+    unregister,
+)
+from hourcast_trainer.models._samples import samples_of
 from hourcast_trainer.models.boosting import BoostingModel
 from hourcast_trainer.models.ensemble import EnsembleModel
 from hourcast_trainer.models.lstm import LstmModel
@@ -28,14 +41,26 @@ __all__ = [
     "FitRequest",
     "Fitted",
     "Hyper",
+    "Kind",
     "Model",
+    "describe",
+    "members_of",
+    "register",
+    "samples_of",
+    "spoken",
+    "title_of",
+    "trainable",
+    "unregister",
 ]
 
-MODELS: dict[str, Model] = {
-    model.kind: model
-    for model in (NaiveModel(), VolatilityModel(), BoostingModel(), LstmModel(), TransformerModel())
-}
-"""Kind to model."""
-MODELS["ensemble"] = EnsembleModel(MODELS)
-COMPARED: dict[str, Compared] = {**MODELS, "prophet": ProphetModel()}
-"""The same, and what is compared only and never served."""
+_KINDS = (
+    Kind(NaiveModel(), spoken="naive"),
+    Kind(VolatilityModel()),
+    Kind(BoostingModel()),
+    Kind(LstmModel(), title="LSTM", spoken="the LSTM"),
+    Kind(TransformerModel()),
+    Kind(EnsembleModel(MODELS), spoken="the ensemble"),
+    Kind(ProphetModel(), title="Prophet", spoken="Prophet"),
+)
+for _kind in _KINDS:
+    register(_kind)

@@ -1,5 +1,6 @@
 """What a kind of model takes and gives."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -55,7 +56,7 @@ class EpochLosses:
 class FitRequest:
     """What a fit may know and how it should go.
 
-    Bars later than `plan.train_end` are ignored. `hyper` are hyperparameters that were chosen, by the names that the
+    Bars later than `plan.train_end` are ignored, and what came or was revised after `plan.decided_at`. `hyper` are hyperparameters that were chosen, by the names that the
     model's `candidates` give; what is missing has its default. `ready` are other kinds that were fitted on this very
     request already. `on_epoch` is told about each epoch.
     """
@@ -69,8 +70,8 @@ class FitRequest:
 
     @property
     def known(self) -> dict[str, Bars]:
-        """The bars that had closed by the end of the training span."""
-        return {symbol: part.known_at(self.plan.train_end_s) for symbol, part in self.bars.items()}
+        """The bars that had closed by the end of the training span, as they were known when the training was made."""
+        return {symbol: self.plan.known(part) for symbol, part in self.bars.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,24 +87,6 @@ class Fitted:
     def forecaster(self) -> Forecaster:
         """The forecaster as serving will load it."""
         return Forecaster(self.spec, self.network, [member.forecaster() for member in self.members])
-
-
-class Model(Protocol):
-    """A kind of model that can be served."""
-
-    kind: str
-
-    def history_h(self, settings: TrainerSettings) -> int:
-        """Hours of target bars before `plan.train_end` that a fit needs at least."""
-        ...
-
-    def candidates(self, settings: TrainerSettings) -> Sequence[Hyper]:
-        """Hyperparameters to choose from, the default first; a single one leaves nothing to choose."""
-        ...
-
-    def fit(self, request: FitRequest) -> Fitted:
-        """Fit on what had closed by `plan.train_end`; the same request gives the same model."""
-        ...
 
 
 class Forecasting(Protocol):
@@ -169,25 +152,34 @@ class ComparedFit(Protocol):
         ...
 
 
-class Compared(Protocol):
+class Compared(ABC):
     """A kind of model that can be compared, whether or not it can be served."""
 
-    @property
-    def kind(self) -> str:
-        """Its name."""
-        ...
+    kind: str
 
+    @abstractmethod
     def history_h(self, settings: TrainerSettings) -> int:
         """Hours of target bars before `plan.train_end` that a fit needs at least."""
-        ...
 
     def candidates(self, settings: TrainerSettings) -> Sequence[Hyper]:
-        """Hyperparameters to choose from, the default first."""
-        ...
+        """Hyperparameters to choose from, the default first; a single one leaves nothing to choose."""
+        return ({},)
 
+    def members(self, settings: TrainerSettings) -> tuple[str, ...]:
+        """Kinds that it is made of. Their hyperparameters come to its fit as `<kind>.<name>`."""
+        return ()
+
+    @abstractmethod
     def fit(self, request: FitRequest) -> ComparedFit:
-        """Fit on what had closed by `plan.train_end`."""
-        ...
+        """Fit on what had closed by `plan.train_end`; the same request gives the same model."""
+
+
+class Model(Compared):
+    """A kind of model that can be served, too: its fit is a forecaster."""
+
+    @abstractmethod
+    def fit(self, request: FitRequest) -> Fitted:
+        """Fit on what had closed by `plan.train_end`; the same request gives the same model."""
 
 
 def describe(request: FitRequest, start: datetime, end: datetime, rows: int) -> Lineage:

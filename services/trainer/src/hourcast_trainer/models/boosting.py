@@ -15,7 +15,7 @@ import numpy.typing as npt
 from hourcast.contracts import FloatArray, from_epoch
 from hourcast.features import FeatureSpec
 from hourcast.forecaster import HORIZONS, ForecasterSpec
-from hourcast_trainer.models._interface import FitRequest, Fitted, Hyper, describe
+from hourcast_trainer.models._interface import FitRequest, Fitted, Hyper, Model, describe
 from hourcast_trainer.models._onnx import onnx_bytes
 from hourcast_trainer.models._parity import check_parity
 from hourcast_trainer.models._samples import ANCHORS, between, samples_of, window_history_h
@@ -30,7 +30,7 @@ __all__ = ["BoostingModel"]
 _LEAST = 1e-3
 
 
-class BoostingModel:
+class BoostingModel(Model):
     """Fits a small forest a horizon, on one thread: the same data give the same trees."""
 
     kind = "boosting"

@@ -8,7 +8,7 @@ members are close, which is what forecast combination does best (Claeskens et al
 Forecasting 32, 2016).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -17,7 +17,7 @@ import numpy as np
 from hourcast.contracts import HOUR_S, Bars, FloatArray, from_epoch
 from hourcast.forecaster import HORIZONS, LEVELS, ForecasterSpec, Member
 from hourcast_trainer.datasets import realised
-from hourcast_trainer.models._interface import FitRequest, Fitted, Hyper, Model, describe
+from hourcast_trainer.models._interface import FitRequest, Fitted, Model, describe
 from hourcast_trainer.settings import TrainerSettings
 
 __all__ = ["EnsembleModel"]
@@ -28,12 +28,12 @@ _GROUPS = (range(1, 5), range(5, 13), range(13, 25))
 _STEPS, _STEP = 60, 4.0
 
 
-class EnsembleModel:
+class EnsembleModel(Model):
     """Fits its members twice: without the last weeks, to weigh them there, and with them, to serve."""
 
     kind = "ensemble"
 
-    def __init__(self, models: dict[str, Model]) -> None:
+    def __init__(self, models: Mapping[str, Model]) -> None:
         self._models = models
 
     def history_h(self, settings: TrainerSettings) -> int:
@@ -41,9 +41,9 @@ class EnsembleModel:
         most = max(self._models[kind].history_h(settings) for kind in settings.ensemble_members)
         return most + 14 * 24
 
-    def candidates(self, settings: TrainerSettings) -> Sequence[Hyper]:
-        """Its members' are chosen each on its own; they come as `<kind>.<name>`."""
-        return ({},)
+    def members(self, settings: TrainerSettings) -> tuple[str, ...]:
+        """The kinds that the settings name."""
+        return settings.ensemble_members
 
     def fit(self, request: FitRequest) -> Fitted:
         """Weigh and fit the members.

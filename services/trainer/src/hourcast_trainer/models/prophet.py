@@ -20,7 +20,7 @@ from hourcast.conformal import shifted
 from hourcast.contracts import HOUR_S, Bars, FloatArray, IntArray, from_epoch
 from hourcast.errors import ConfigurationError, DataError
 from hourcast.forecaster import HORIZONS, LEVELS, Forecasts, TrainingSpan
-from hourcast_trainer.models._interface import EpochLosses, FitRequest, Hyper, describe
+from hourcast_trainer.models._interface import Compared, EpochLosses, FitRequest, describe
 from hourcast_trainer.settings import TrainerSettings
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class ProphetFitted:
         return ProphetForecaster(self.spec, self.curve)
 
 
-class ProphetModel:
+class ProphetModel(Compared):
     """Fits Prophet with its defaults, and daily and weekly seasonality."""
 
     kind = "prophet"
@@ -155,10 +155,6 @@ class ProphetModel:
     def history_h(self, settings: TrainerSettings) -> int:
         """Three weeks."""
         return _MIN_HOURS
-
-    def candidates(self, settings: TrainerSettings) -> Sequence[Hyper]:
-        """Prophet as it comes."""
-        return ({},)
 
     def fit(self, request: FitRequest) -> ProphetFitted:
         """Fit the curve to the closes of the training span.

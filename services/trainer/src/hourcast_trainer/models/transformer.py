@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from hourcast.features import FeatureSpec
 from hourcast.forecaster import Kind
-from hourcast_trainer.models._interface import FitRequest, Fitted, Hyper
+from hourcast_trainer.models._interface import FitRequest, Fitted, Hyper, Model
 from hourcast_trainer.models._network import Descent, Graph, Singles, fit_network
 from hourcast_trainer.models._samples import window_history_h
 from hourcast_trainer.settings import TrainerSettings
@@ -172,7 +172,7 @@ def _mask(window: int) -> Singles:
     return out
 
 
-class TransformerModel:
+class TransformerModel(Model):
     """Fits the network on the CPU, or on CUDA where torch finds it; exports ONNX and checks parity."""
 
     kind = "transformer"

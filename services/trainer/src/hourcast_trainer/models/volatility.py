@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hourcast.contracts import FloatArray, from_epoch
 from hourcast.forecaster import HORIZONS, LEVELS, ForecasterSpec
-from hourcast_trainer.models._interface import FitRequest, Fitted, Hyper, describe
+from hourcast_trainer.models._interface import FitRequest, Fitted, Hyper, Model, describe
 from hourcast_trainer.models._samples import samples_of
 from hourcast_trainer.settings import TrainerSettings
 
@@ -25,7 +25,7 @@ _HALFLIVES_H = {
 }
 
 
-class VolatilityModel:
+class VolatilityModel(Model):
     """Fits some dozens of numbers in a fraction of a second; served from its specification alone."""
 
     kind = "volatility"
