@@ -143,3 +143,25 @@ def test_the_clock_of_the_tests_is_what_the_release_says(cluster: Cluster) -> No
     body = httpx.get(f"{cluster.node_port('api')}/health", timeout=10, trust_env=False).json()
     assert body["now"] == CLOCK.replace("Z", ":00Z")
     assert body["stale"] is False
+
+
+def test_what_is_rendered_without_the_cluster_can_be_applied_again_and_again(cluster: Cluster) -> None:
+    """As Argo CD does it: two renderings applied over the release rotate no secret, and the served version stays and answers."""
+    before, secrets, rows = cluster.annotations(), _secrets(cluster), _rows(cluster)
+    values = _sets(cluster.helm("get", "values", cluster.release, "-o", "json"))
+    words = ("template", cluster.release, str(CHART), "--set-json", values)
+    made = cluster.helm(*words, "--show-only", "templates/secrets.yaml")
+    with pytest.raises(AssertionError, match="already exists"):
+        cluster.kubectl("create", "-f", "-", given=made.encode())
+    for _ in range(2):
+        rendered = cluster.helm(*words, "--skip-tests", "--set", "secrets.create=false")
+        cluster.kubectl("apply", "-f", "-", given=rendered.encode(), limit_s=120)
+        wait_for(lambda: _settled(cluster), 180, "end of the roll, if there is one")
+    assert _secrets(cluster) == secrets
+    assert cluster.annotations() == before
+    assert str(cluster.served()) == before[0]
+    # A pod that starts now logs in with what is there.
+    cluster.kubectl("rollout", "restart", "deploy/hourcast-serving")
+    wait_for(lambda: _settled(cluster), 180, "end of the restart")
+    assert str(cluster.served()) == before[0]
+    assert _rows(cluster) == rows

@@ -342,3 +342,30 @@ def test_helm_3_and_4_render_the_same(values: str) -> None:
         return re.sub(r"(checksum/\S+: )\S+", r"\1…", "\n---\n".join(documents))
 
     assert rendered("helm") == rendered("helm3")
+
+
+def _secrets(*words: str) -> dict[str, dict[str, str]]:
+    done = _helm("template", "hourcast", str(_CHART), "-n", "shown", *words)
+    assert done.returncode == 0, done.stderr
+    parts = [part for part in yaml.safe_load_all(done.stdout) if part]
+    return {part["metadata"]["name"]: part["data"] for part in parts if part["kind"] == "Secret"}
+
+
+def test_whoever_renders_without_the_cluster_can_leave_the_secrets_alone() -> None:
+    """`lookup` finds nothing there, so that each rendering draws anew; with secrets.create=false two are equal and hold none."""
+    drawn = _secrets("--show-only", "templates/secrets.yaml")
+    assert drawn != _secrets("--show-only", "templates/secrets.yaml")
+    words = ("template", "hourcast", str(_CHART), "-n", "shown", "--set", "secrets.create=false")
+    once, again = _helm(*words), _helm(*words)
+    assert once.returncode == 0, once.stderr
+    assert once.stdout == again.stdout
+    assert _secrets("--set", "secrets.create=false") == {}
+    asked = {
+        (variable["valueFrom"]["secretKeyRef"]["name"], variable["valueFrom"]["secretKeyRef"]["key"])
+        for pod in _pods(_render(secrets__create="false")).values()
+        for container in [*pod.get("initContainers", []), *pod["containers"]]
+        for variable in container.get("env", [])
+        if "secretKeyRef" in variable.get("valueFrom", {})
+    }
+    # What pods ask for is what was drawn: nothing has to be made by hand beside it.
+    assert asked == {(name, key) for name, data in drawn.items() for key in data}
