@@ -344,7 +344,7 @@ def probe_pod(name: str, options: dict[str, Any] | None = None, **labels: str) -
 
 
 def note(line: str) -> None:
-    """A figure for docs/operations.md: printed, and kept in the file that HOURCAST_TEST_FIGURES names."""
+    """A figure for docs/figures.md: printed, and kept in the file that HOURCAST_TEST_FIGURES names."""
     print(line)
     if name := os.environ.get("HOURCAST_TEST_FIGURES"):
         with Path(name).open("a") as file:

@@ -124,7 +124,7 @@ def test_a_release_on_services_and_secrets_that_exist_already(cluster: Cluster) 
 
 
 def test_memory_of_an_idle_release(cluster: Cluster) -> None:
-    """What each part takes while nothing happens: figures for docs/operations.md, within the kind profile's limits."""
+    """What each part takes while nothing happens: figures for docs/figures.md, within the kind profile's limits."""
     node = cluster.get("nodes")["items"][0]["metadata"]["name"]
     said = json.loads(cluster.kubectl("get", "--raw", f"/api/v1/nodes/{node}/proxy/stats/summary"))
     parts: dict[str, float] = {}
