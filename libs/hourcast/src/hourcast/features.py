@@ -9,7 +9,7 @@ number of lags, so that a row does not depend on how much history was read.
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -194,8 +194,8 @@ def log_volatilities(
         lags: hours over which the means are taken.
         first: the hour of the grid from which on they are wanted.
     """
-    real = grid.real.astype(np.float64)
     factor = seasonal[hour_of_week(grid.close_time)]
+    real = grid.real.astype(np.float64)
     variance = (grid.log_range / factor) ** 2 / _RANGE_VARIANCE
     means = [_past_mean(variance, _halflife(hours, lags), real, first) for hours in halflives_h]
     out: FloatArray = np.log(np.sqrt(np.stack(means, axis=1)) + _TINY)
@@ -277,18 +277,34 @@ def _build(bars: Mapping[str, Bars], spec: FeatureSpec, origins: IntArray) -> Fe
     )
     place = grid.index(origins)
     size = len(grid.close_time)
-    real = grid.real.astype(np.float64)
     inside = (place >= 0) & (place < size) & ((origins - grid.close_time[0]) % HOUR_S == 0)
     safe = np.where(inside, place, 0)
     # The history before the first window is summed over, and has no rows of its own.
     first = max(int(safe.min()) - window + 1, 0)
 
-    seasonal = np.asarray(spec.seasonal)
-    factor = seasonal[hour_of_week(grid.close_time)]
-    volatility = log_volatilities(grid, seasonal, halflives, spec.vol_lags, first)
+    volatility = log_volatilities(
+        grid, np.asarray(spec.seasonal), spec.volatility.halflives_h, spec.vol_lags, first
+    )
+    columns = _columns(bars, spec, grid, volatility, first, int(origins.max()))
+    # Hours before the first bar are missing like any others: nothing may depend on how much history was read.
+    whole = np.concatenate([[0], np.cumsum(grid.real)])
+    missing = spec.history_h - (whole[safe + 1] - whole[np.maximum(safe - spec.history_h + 1, 0)])
+    usable = inside & grid.real[safe] & (missing <= _MISSING_LIMIT * spec.history_h)
+
+    rows = safe - first
+    x = _windows(columns, np.exp(volatility[rows, len(halflives) // 2]), rows, spec)
+    return Features(origins, x, volatility[rows], grid.close[safe], usable)
+
+
+def _columns(
+    bars: Mapping[str, Bars], spec: FeatureSpec, grid: Grid, volatility: FloatArray, first: int, now_s: int
+) -> FloatArray:
+    """(hours from `first` on, width) of the grid's features, each in its own measure."""
+    halflives, size = spec.volatility.halflives_h, len(grid.close_time)
+    factor = np.asarray(spec.seasonal)[hour_of_week(grid.close_time)]
     middle = len(halflives) // 2
     calm = grid.log_return / factor
-    usual_volume = _past_mean(grid.log_volume, np.ones(_VOLUME_LAGS), real, first)
+    usual_volume = _past_mean(grid.log_volume, np.ones(_VOLUME_LAGS), grid.real.astype(np.float64), first)
 
     hours = grid.close_time[first:] // HOUR_S
     day, week = 2 * np.pi * (hours % 24) / 24, 2 * np.pi * (hours % 168) / 168
@@ -311,26 +327,27 @@ def _build(bars: Mapping[str, Bars], spec: FeatureSpec, origins: IntArray) -> Fe
     )
     for feature in spec.exogenous:
         series = bars.get(feature.symbol, Bars.empty(feature.symbol))
-        known = _exogenous(series.known_at(int(origins.max())), feature, grid.close_time)
+        known = _exogenous(series.known_at(now_s), feature, grid.close_time)
         columns = np.concatenate([columns, known[first:]], axis=1)
+    return columns
 
-    # Hours before the first bar are missing like any others: nothing may depend on how much history was read.
-    whole = np.concatenate([[0], np.cumsum(grid.real)])
-    missing = spec.history_h - (whole[safe + 1] - whole[np.maximum(safe - spec.history_h + 1, 0)])
-    usable = inside & grid.real[safe] & (missing <= _MISSING_LIMIT * spec.history_h)
 
-    x = np.empty((len(origins), window, spec.width), np.float32)
-    # Prices' columns are counted in the volatility that was known at the origin, not in each hour's own.
+def _windows(
+    columns: FloatArray, sigma: FloatArray, rows: IntArray, spec: FeatureSpec
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """(N, window, width) of the hours up to each of `rows` (N,), prices' columns counted in `sigma` (N,).
+
+    That is the volatility that was known at the origin, not each hour's own.
+    """
+    x = np.empty((len(rows), spec.window, spec.width), np.float32)
     scaled = slice(0, 2 + len(_TRENDS_H))
-    sigma = np.exp(volatility[safe - first, middle])[:, None, None]
     # In parts, since years of windows in double precision would take twice what they end as.
-    for begin in range(0, len(origins), _AT_ONCE):
+    for begin in range(0, len(rows), _AT_ONCE):
         part = slice(begin, begin + _AT_ONCE)
-        rows = np.maximum(safe[part, None] + np.arange(-window + 1, 1)[None, :] - first, 0)
-        windows = columns[rows]
-        windows[:, :, scaled] = np.clip(windows[:, :, scaled] / sigma[part], -_CLIP, _CLIP)
+        windows = columns[np.maximum(rows[part, None] + np.arange(-spec.window + 1, 1)[None, :], 0)]
+        windows[:, :, scaled] = np.clip(windows[:, :, scaled] / sigma[part, None, None], -_CLIP, _CLIP)
         x[part] = windows
-    return Features(origins, x, volatility[safe - first], grid.close[safe], usable)
+    return x
 
 
 def feature_names(spec: FeatureSpec) -> tuple[str, ...]:
