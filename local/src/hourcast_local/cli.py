@@ -28,8 +28,9 @@ def up(
     """Run everything on this machine: bars, training, registry, serving, dashboard. Ctrl-C stops it all."""
     from rich.console import Console
 
+    from hourcast_local.choices import Options
     from hourcast_local.settings import LocalSettings
-    from hourcast_local.up import Options, run
+    from hourcast_local.up import run
 
     logging.getLogger("httpx").setLevel(logging.WARNING)
     settings = LocalSettings.load(**({"state_dir": state_dir} if state_dir else {}))
