@@ -9,44 +9,13 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from hourcast_viz import charts, frames, live
+from hourcast_viz import charts, frames, live, style, tabs
 from hourcast_viz.api import Api, ApiError
 from hourcast_viz.settings import VizSettings
 
 _RANGES = {"1D": (1, "1h"), "1W": (7, "1h"), "1M": (31, "1h"), "3M": (92, "4h"), "1Y": (366, "1D")}
 _STITCHED = "champion, stitched"
 _MAX_DRAWN_DAYS = 92
-_CSS = """
-<style>
-[data-testid="stHeader"], [data-testid="stToolbar"], [data-testid="stDecoration"], footer {display: none}
-[data-testid="stMainBlockContainer"] {padding: 1.4rem 1.6rem 3rem; max-width: 1500px}
-.hc-brand {font-weight: 650; letter-spacing: .02em; opacity: .75; font-size: .92rem}
-.hc-line {font-size: clamp(1.45rem, 3.3vw, 2.5rem); font-weight: 650; line-height: 1.2; letter-spacing: -.01em; font-variant-numeric: tabular-nums}
-.hc-line small {font-weight: 450; opacity: .7; font-size: .55em; white-space: nowrap}
-.hc-sub {opacity: .75; font-size: .95rem; font-variant-numeric: tabular-nums}
-.hc-up {color: #26a69a} .hc-down {color: #e0704f} .hc-flat {opacity: .6}
-.hc-badge {display: inline-block; padding: .18rem .6rem; border-radius: .5rem; background: #E69F00; color: #1c1300; font-weight: 650; font-size: .85rem; margin-bottom: .4rem}
-.hc-warn {padding: .5rem .8rem; border-radius: .5rem; border-left: 4px solid #E69F00; background: rgba(230,159,0,.13); margin: .3rem 0}
-.hc-cards {display: grid; grid-template-columns: repeat(auto-fit, minmax(215px, 1fr)); gap: .6rem; margin: .2rem 0 .6rem}
-.hc-card {border: 1px solid rgba(128,140,160,.3); border-radius: .6rem; padding: .6rem .8rem; font-variant-numeric: tabular-nums}
-.hc-card b {display: block; font-size: 1.35rem; font-weight: 650; line-height: 1.3}
-.hc-card span {font-size: .82rem; opacity: .75} .hc-card p {font-size: .82rem; line-height: 1.35; margin: .25rem 0 0; opacity: .85}
-.hc-card a {font-weight: 600}
-.hc-track {position: relative; height: 12px; margin: .15rem 0; border-radius: 3px; background: rgba(128,140,160,.18)}
-.hc-track i {position: absolute; display: block}
-.hc-bounds {top: 3px; bottom: 3px; background: rgba(124,92,255,.45); border-radius: 3px}
-.hc-dot {top: 0; bottom: 0; width: 4px; margin-left: -2px; background: #7c5cff; border-radius: 2px}
-.hc-mark {top: -3px; bottom: -3px; border-left: 2px dashed currentColor; opacity: .8}
-@media (max-width: 640px) {[data-testid="stMainBlockContainer"] {padding: .8rem .7rem 2rem}}
-</style>
-"""
-# The report scrolls within the window: it forbids scripts, so that nothing can measure its height.
-_REPORT_CSS = """
-<style>
-[data-testid="stMainBlockContainer"] {padding: .8rem .8rem 0; max-width: none}
-[data-testid="stIFrame"] {height: calc(100dvh - 115px) !important; border: 1px solid rgba(128,140,160,.3); border-radius: .6rem}
-</style>
-"""
 
 
 @st.cache_resource
@@ -211,135 +180,6 @@ def _chart(
     return overlays
 
 
-def _tables(overlays: dict[str, pd.DataFrame], present: dict[str, Any] | None) -> None:
-    parts = [frame.reset_index().assign(shown_as=alias) for alias, frame in overlays.items()]
-    if present is not None:
-        parts.append(frames.forecasts(present).reset_index().assign(shown_as="present forecast"))
-    if not parts:
-        st.caption("Choose aliases above to see their forecasts here.")
-        return
-    table = pd.concat(parts, ignore_index=True).sort_values(
-        ["shown_as", "target_time"], ascending=[True, False]
-    )
-    names = [
-        "shown_as",
-        "target_time",
-        "horizon",
-        "point",
-        "p05",
-        "p95",
-        "actual",
-        "alias",
-        "version",
-        "source",
-        "issued_at",
-    ]
-    if table["actual"].isna().all():
-        names.remove("actual")
-    prices = {
-        name: st.column_config.NumberColumn(format="%.2f") for name in ("point", "p05", "p95", "actual")
-    }
-    st.dataframe(
-        table[names], hide_index=True, width="stretch", height=320,
-        column_config={
-            "shown_as": "forecast of", "horizon": "hours ahead",
-            "issued_at": st.column_config.DatetimeColumn("issued (UTC)", format="YYYY-MM-DD HH:mm"),
-            "target_time": st.column_config.DatetimeColumn("for (UTC)", format="YYYY-MM-DD HH:mm"), **prices,
-        },
-    )  # fmt: skip
-    st.download_button(
-        "Download CSV", table.to_csv(index=False), "hourcast-forecasts.csv", "text/csv", key="csv"
-    )
-
-
-def _windows(body: dict[str, Any]) -> None:
-    table = live.live_table(body.get("live", []))
-    if table.empty:
-        st.caption("No close has come yet for a live forecast.")
-        return
-    st.caption(
-        "Live: recorded before the hour came, whichever version made it. Neighbouring forecasts share hours, so that they "
-        "tell as much as fewer independent ones; low and high are bounds of 95 %."
-    )
-    share = st.column_config.NumberColumn
-    columns: dict[str, Any] = {"horizon": "ahead", "n": share("closes", format="localized")}
-    columns["independent"] = share("worth", format="%.0f")
-    for name, label in {
-        "coverage_90": "in 90 %", "coverage_90_low": "low", "coverage_90_high": "high", "coverage_50": "in 50 %",
-        "skill": "better", "skill_low": "low ", "skill_high": "high ",
-    }.items():  # fmt: skip
-        columns[name] = share(label, format="percent")
-    columns |= {"pinball": share(format="%.1f"), "pinball_naive": share("pinball, naive", format="%.1f")}
-    st.dataframe(table, hide_index=True, width="stretch", column_config=columns)
-
-
-def _skill(body: dict[str, Any]) -> None:
-    _windows(body)
-    frame = frames.skill(body)
-    if frame.empty:
-        st.caption("No forecast has been measured yet.")
-        return
-    st.caption(
-        "Against “the price stays” with the spread of the last 30 days. gate: the held-out window that decided; "
-        "live: recorded before the hour came; recorded: made later from what was known then; backtest: walk-forward."
-    )
-    st.plotly_chart(charts.skill_chart(frame), key="skill", width="stretch", config={"displayModeBar": False})
-    prices = {"rmse": "RMSE", "mae": "MAE", "pinball": "pinball"}
-    shares = {"coverage_90": "in 90 %", "skill": "better"}
-    columns: dict[str, Any] = {"n": "hours"}
-    for names_of, form in ((prices, "%.1f"), (shares, "percent")):
-        for name, label in names_of.items():
-            columns[name] = st.column_config.NumberColumn(label, format=form)
-            columns[f"{name}_naive"] = st.column_config.NumberColumn(f"{label}, naive", format=form)
-    names = [
-        "alias", "version", "kind", "source", "n", "skill", "rmse", "rmse_naive", "mae", "mae_naive",
-        "pinball", "pinball_naive", "coverage_90", "coverage_90_naive",
-    ]  # fmt: skip
-    st.dataframe(
-        frame[names], hide_index=True, width="stretch",
-        column_config=columns,
-    )  # fmt: skip
-
-
-def _history(body: dict[str, Any], now: str) -> None:
-    production = frames.production(body, now)
-    if len(production):
-        st.plotly_chart(
-            charts.timeline_chart(production),
-            key="timeline",
-            width="stretch",
-            config={"displayModeBar": False},
-        )
-    else:
-        st.caption("Nothing has been in production yet.")
-    st.dataframe(
-        frames.events(body), hide_index=True, width="stretch", height=300,
-        column_config={
-            "at": st.column_config.DatetimeColumn("when (UTC)", format="YYYY-MM-DD HH:mm"),
-            "reason": st.column_config.TextColumn("why", width="large"),
-            "kind": "what",
-            "actor": "who",
-        },
-    )  # fmt: skip
-
-
-def _freshness(body: dict[str, Any]) -> None:
-    frame = frames.freshness(body)
-    st.dataframe(
-        frame[["symbol", "state", "age_h", "last_close", "first_open", "missing", "source"]],
-        hide_index=True, width="stretch",
-        column_config={
-            "age_h": st.column_config.NumberColumn("age, h", format="%.1f"),
-            "last_close": st.column_config.DatetimeColumn("newest close (UTC)", format="YYYY-MM-DD HH:mm"),
-            "first_open": st.column_config.DatetimeColumn("since (UTC)", format="YYYY-MM-DD"),
-            "missing": "missing, 30 d",
-        },
-    )  # fmt: skip
-    for series in body["series"]:
-        for gap in series["gaps"]:
-            st.caption(f"{series['symbol']}: {gap['missing']} h missing from {gap['from']} to {gap['to']}")
-
-
 def _read() -> dict[str, Any]:
     """Everything that the page shows, from one look; raises ApiError."""
     api = _api()
@@ -409,18 +249,18 @@ def _page() -> None:
     _live(seen["skill"], seen["calibration"], horizon)
     table, skill, history, fresh = st.tabs(["Forecasts", "Skill", "Production", "Freshness"])
     with table:
-        _tables(overlays, present)
+        tabs.forecasts_tab(overlays, present)
     with skill:
-        _skill(seen["skill"])
+        tabs.skill_tab(seen["skill"])
     with history:
-        _history(seen["history"], health["now"] or pd.Timestamp.now("UTC").isoformat())
+        tabs.production_tab(seen["history"], health["now"] or pd.Timestamp.now("UTC").isoformat())
     with fresh:
-        _freshness(seen["freshness"])
+        tabs.freshness_tab(seen["freshness"])
 
 
 def _report() -> None:
     """The back-test report of the API, which the browser may have no way to."""
-    st.markdown(_REPORT_CSS + '<a href="?" target="_self">← Dashboard</a>', unsafe_allow_html=True)
+    st.markdown(style.REPORT + '<a href="?" target="_self">← Dashboard</a>', unsafe_allow_html=True)
     try:
         st.iframe(_api().page("/report"), height=800)
     except ApiError as error:
@@ -428,7 +268,7 @@ def _report() -> None:
 
 
 st.set_page_config(page_title="Hourcast", layout="wide", initial_sidebar_state="collapsed")
-st.markdown(_CSS, unsafe_allow_html=True)
+st.markdown(style.PAGE, unsafe_allow_html=True)
 st.markdown('<div class="hc-brand">Hourcast</div>', unsafe_allow_html=True)
 if st.query_params.get("page") == "report":
     _report()

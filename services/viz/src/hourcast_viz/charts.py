@@ -103,6 +103,29 @@ def _fan(figure: go.Figure, present: pd.DataFrame, horizon: int) -> None:
         )  # fmt: skip
 
 
+def _overlay(figure: go.Figure, alias: str, frame: pd.DataFrame, colour: str) -> None:
+    """Forecasts of an alias with their band: a solid line of what was issued, a dotted one of what is reconstructed."""
+    _band(figure, frame, "p05", "p95", colour, 0.16, alias)
+    made_later = frame["source"] == "reconstructed"
+    for name, which, dash in (
+        (alias, ~made_later, "solid"),
+        (f"{alias}, reconstructed", made_later, "dot"),
+    ):
+        if not which.any():
+            continue
+        # Rows of the other kind are gaps, so that no line is drawn across them.
+        part = frame[["point", "p05", "p95"]].where(which)
+        figure.add_trace(
+            go.Scatter(
+                x=part.index, y=part["point"], mode="lines", name=name, legendgroup=alias,
+                line={"color": colour, "width": 1.4, "dash": dash}, connectgaps=False,
+                customdata=part[["p05", "p95"]].to_numpy(),
+                hovertemplate="%{y:,.0f} (%{customdata[0]:,.0f} – %{customdata[1]:,.0f})",
+            ),
+            row=1, col=1,
+        )  # fmt: skip
+
+
 def candle_chart(
     bars: pd.DataFrame,
     overlays: Mapping[str, pd.DataFrame],
@@ -119,26 +142,7 @@ def candle_chart(
     """
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.84, 0.16], vertical_spacing=0.02)
     for i, (alias, frame) in enumerate(overlays.items()):
-        colour = PALETTE[i % len(PALETTE)]
-        _band(figure, frame, "p05", "p95", colour, 0.16, alias)
-        made_later = frame["source"] == "reconstructed"
-        for name, which, dash in (
-            (alias, ~made_later, "solid"),
-            (f"{alias}, reconstructed", made_later, "dot"),
-        ):
-            if not which.any():
-                continue
-            # Rows of the other kind are gaps, so that no line is drawn across them.
-            part = frame[["point", "p05", "p95"]].where(which)
-            figure.add_trace(
-                go.Scatter(
-                    x=part.index, y=part["point"], mode="lines", name=name, legendgroup=alias,
-                    line={"color": colour, "width": 1.4, "dash": dash}, connectgaps=False,
-                    customdata=part[["p05", "p95"]].to_numpy(),
-                    hovertemplate="%{y:,.0f} (%{customdata[0]:,.0f} – %{customdata[1]:,.0f})",
-                ),
-                row=1, col=1,
-            )  # fmt: skip
+        _overlay(figure, alias, frame, PALETTE[i % len(PALETTE)])
     figure.add_trace(
         go.Candlestick(
             # A candle stands at its close: the hour that a forecast is for.
