@@ -11,20 +11,19 @@ import statistics
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
-import psutil
 from rich.console import Console
-from rich.table import Table
 
+from bench import requests
 from bench.ground import DATA, Ground, ground, wait_for
-from hourcast.contracts import Bars, parse_hour
+from bench.report import Report
+from hourcast.contracts import parse_hour
 from hourcast.store import open_store
 from tests.ports import find_port
 
@@ -34,26 +33,7 @@ _KEPT = Path(__file__).parents[1] / "tests" / "kept" / "0.1.0" / "bentos" / "hou
 _CONSOLE = Console()
 
 
-class _Report:
-    def __init__(self) -> None:
-        self._rows: list[tuple[str, str, str, str]] = []
-
-    def add(self, what: str, ours: str, theirs: str, ratio: str) -> None:
-        """One measurement."""
-        self._rows.append((what, ours, theirs, ratio))
-        _CONSOLE.print(f"{what}: {ours} against {theirs}: {ratio}", highlight=False)
-
-    def show(self) -> None:
-        """The table."""
-        table = Table(title="Hourcast, measured in one run", title_justify="left", pad_edge=False)
-        for name in ("what", "Hourcast", "against", "ratio"):
-            table.add_column(name)
-        for row in self._rows:
-            table.add_row(*row)
-        _CONSOLE.print(table)
-
-
-def _etl(report: _Report) -> None:
+def _etl(report: Report) -> None:
     """A first load of the 14,616 bars of Bitcoin, and a run with nothing new."""
     with ground(HOURCAST_SOURCE=f"files:{DATA}", HOURCAST_CLOCK="2025-08-01T00:00Z") as g:
         first, _ = g.run("etl", "run", "--symbol", "BTC/USDT")
@@ -73,7 +53,7 @@ def _etl(report: _Report) -> None:
     )
 
 
-def _start(report: _Report, times: int = 5) -> None:
+def _start(report: Report, times: int = 5) -> None:
     """A server from the start of its process to ready, beside `bentoml serve` of the same package, in turns."""
     with ground() as g:
         packages = g.state / "bucket" / "bentos" / "hourcast"
@@ -118,7 +98,7 @@ def _until_ready(g: Ground, command: list[str], more: dict[str, str]) -> float:
         server.wait(30)
 
 
-def _status(report: _Report, g: Ground) -> None:
+def _status(report: Report, g: Ground) -> None:
     """`hourcast status` from the start of its process to its end, beside a Python that has nothing to do."""
 
     def bare() -> float:
@@ -136,7 +116,7 @@ def _status(report: _Report, g: Ground) -> None:
     )
 
 
-def _backtest(report: _Report, g: Ground, plain_weeks: int) -> None:
+def _backtest(report: Report, g: Ground, plain_weeks: int) -> None:
     """The whole command, registry and all, against the plain way without any."""
     from bench.plain import EPOCHS, plain_week
     from hourcast_trainer.lab.walk import folds
@@ -176,7 +156,7 @@ def _median_ms(ask: Callable[[], Any], times: int) -> float:
     return 1000 * statistics.median(took)
 
 
-def _hour(report: _Report, g: Ground) -> None:
+def _hour(report: Report, g: Ground) -> None:
     """The coming hour as it is asked for all day, against the same hour made anew: bars read, features, network."""
     end = parse_hour(_TO) + timedelta(hours=2)
     again = {"start": (end - timedelta(hours=1)).isoformat(), "end": end.isoformat(), "horizon": "1"}
@@ -190,7 +170,7 @@ def _hour(report: _Report, g: Ground) -> None:
     report.add("forecast of one hour", f"{kept:.1f} ms", f"made anew: {anew:.1f} ms", f"{anew / kept:.1f}×")
 
 
-def _fan(report: _Report, g: Ground) -> None:
+def _fan(report: Report, g: Ground) -> None:
     """All 24 hours ahead in one request, against a request an hour ahead."""
     with httpx.Client(base_url=g.api, timeout=60, trust_env=False) as client:
 
@@ -206,7 +186,7 @@ def _fan(report: _Report, g: Ground) -> None:
     report.add("fan of 24 hours", f"{whole:.1f} ms", f"24 calls: {each:.0f} ms", f"{each / whole:.0f}×")
 
 
-def _range(report: _Report, g: Ground) -> None:
+def _range(report: Report, g: Ground) -> None:
     """A thousand hours in one request, against a request an hour."""
     end = parse_hour(_TO)
     hours = 1000
@@ -239,162 +219,7 @@ def _range(report: _Report, g: Ground) -> None:
     )
 
 
-class _Rate(NamedTuple):
-    """Requests a second, p99 in milliseconds, and requests for each second in which the server kept a core busy."""
-
-    rate: float
-    p99_ms: float
-    per_core: float
-
-    def __str__(self) -> str:
-        return f"{self.rate:.0f} (p99 {self.p99_ms:.0f} ms; {self.per_core:.0f} a core)"
-
-
-def _busy_s(pid: int) -> float:
-    """Seconds for which a process and its children have kept cores busy."""
-    process = psutil.Process(pid)
-    return sum(sum(p.cpu_times()[:2]) for p in (process, *process.children(recursive=True)))
-
-
-def _rate(ask: Callable[[httpx.Client], object], pid: int, seconds: float = 8.0, clients: int = 4) -> _Rate:
-    """What the server `pid` answers to some clients in some seconds."""
-    times: list[float] = []
-    busy_s = _busy_s(pid)
-    lock = threading.Lock()
-    end = time.perf_counter() + seconds
-
-    def work() -> None:
-        mine = []
-        with httpx.Client(timeout=60, trust_env=False) as client:
-            while time.perf_counter() < end:
-                began = time.perf_counter()
-                ask(client)
-                mine.append(time.perf_counter() - began)
-        with lock:
-            times.extend(mine)
-
-    threads = [threading.Thread(target=work) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    busy_s = _busy_s(pid) - busy_s
-    return _Rate(
-        len(times) / seconds, 1000 * statistics.quantiles(times, n=100)[98], len(times) / max(busy_s, 0.01)
-    )
-
-
-def _bars_of(g: Ground, hours: int = 760) -> dict[str, Bars]:
-    store = open_store(f"sqlite:///{g.state / 'hourcast.db'}")
-    since = parse_hour(_TO) - timedelta(hours=hours)
-    bars = store.read_many(("BTC/USDT", "QQQ", "^VIX", "GC=F"), start=since, known_at=parse_hour(_TO))
-    store.close()
-    return bars
-
-
-def _requests(report: _Report, g: Ground) -> None:
-    """The same bars forecast by the same version, one server each: `POST /predict_bars` and `mlflow models serve`."""
-    bars = _bars_of(g)
-    names = ("open", "high", "low", "close", "volume")
-    own = {
-        "bars": {
-            symbol: [
-                {
-                    "open_time": f"{datetime.fromtimestamp(int(t), parse_hour(_TO).tzinfo):%Y-%m-%dT%H:%M:%SZ}",
-                    **dict(zip(names, row, strict=True)),
-                }
-                for t, *row in zip(
-                    part.open_time.tolist(), *(getattr(part, n).tolist() for n in names), strict=True
-                )
-            ]
-            for symbol, part in bars.items()
-        }
-    }
-    rows = [
-        [symbol, o, c, *row]
-        for symbol, part in bars.items()
-        for o, c, *row in zip(
-            part.open_time.tolist(),
-            part.close_time.tolist(),
-            *(getattr(part, n).tolist() for n in names),
-            strict=True,
-        )
-    ]
-    theirs = {"dataframe_split": {"columns": ["symbol", "open_time", "close_time", *names], "data": rows}}
-    version = g.served()
-    port = find_port()
-    with (g.folder / "models-serve.log").open("wb") as out:
-        server = subprocess.Popen(
-            [
-                sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/hourcast/{version}",
-                "--env-manager", "local", "--port", str(port), "--host", "127.0.0.1", "--workers", "1",
-            ],
-            env=os.environ | g.environment | {
-                "MLFLOW_TRACKING_URI": g.mlflow, "MLFLOW_DISABLE_TELEMETRY": "true",
-                # It calls uvicorn by its name.
-                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            },
-            stdout=out, stderr=out, start_new_session=True,
-        )  # fmt: skip
-    try:
-
-        def pinged() -> bool:
-            try:
-                return (
-                    httpx.get(f"http://127.0.0.1:{port}/ping", timeout=2, trust_env=False).status_code == 200
-                )
-            except httpx.HTTPError:
-                return False
-
-        wait_for(lambda: pinged() or server.poll() is not None, 90, "answer of `mlflow models serve`")
-        if server.poll() is not None:
-            sys.exit(f"`mlflow models serve` ended:\n{(g.folder / 'models-serve.log').read_text()[-3000:]}")
-
-        def ask(url: str, body: Any) -> Callable[[httpx.Client], None]:
-            import json
-
-            content = json.dumps(body).encode()
-
-            def once(client: httpx.Client) -> None:
-                answer = client.post(url, content=content, headers={"Content-Type": "application/json"})
-                answer.raise_for_status()
-
-            return once
-
-        # Ours is asked at its own port, as theirs is: the way in that rolls need is in front of neither.
-        node = httpx.get(f"{g.environment['HOURCAST_NODE_URL']}/v1/deployment", trust_env=False).json()
-        (replica,) = node["status"]["replicas"]
-        ours = ask(f"http://127.0.0.1:{replica['port']}/predict_bars", own)
-        other = ask(f"http://127.0.0.1:{port}/invocations", theirs)
-        for warm, pid in ((ours, replica["pid"]), (other, server.pid)):
-            _rate(warm, pid, 1.0)
-        our = _rate(ours, replica["pid"])
-        their = _rate(other, server.pid)
-        get = _rate(
-            lambda client: (
-                client.get(f"http://127.0.0.1:{replica['port']}/predict?horizon=1").raise_for_status()
-                and None
-            ),
-            replica["pid"],
-        )
-    finally:
-        server.terminate()
-        server.wait(20)
-    report.add(
-        f"requests a second, {len(rows):,} bars each",
-        str(our),
-        f"mlflow models serve: {their}",
-        f"{our.rate / their.rate:.1f}×, a core {our.per_core / their.per_core:.1f}×",
-    )
-    report.add(
-        "requests a second, GET /predict from the store",
-        str(get),
-        f"mlflow models serve: {their.rate:.0f}",
-        f"{get.rate / their.rate:.1f}×",
-    )
-
-
-def _alias(report: _Report, g: Ground, rolls: int = 10) -> None:
+def _alias(report: Report, g: Ground, rolls: int = 10) -> None:
     """A newer alias is set in the registry; until the first answer of its version, packaging included."""
     client = httpx.Client(timeout=30, trust_env=False)
 
@@ -447,7 +272,7 @@ def main() -> None:
         parser.error(f"there is no part {unknown[0]!r}; there are {', '.join(_PARTS)}")
     if not Path(DATA).is_dir():
         parser.error(f"there is no {DATA}; HOURCAST_TEST_DATA names the folder that holds market/")
-    report = _Report()
+    report = Report()
     if "etl" in parts:
         _etl(report)
     if "start" in parts:
@@ -471,7 +296,7 @@ def main() -> None:
             if "range" in parts:
                 _range(report, g)
             if "requests" in parts:
-                _requests(report, g)
+                requests.measure(report, g)
             if "backtest" in parts:
                 _backtest(report, g, asked.plain_weeks)
             if "alias" in parts:

@@ -10,6 +10,8 @@ from hourcast.errors import ConfigurationError, DataError
 from hourcast.forecaster._forecaster import Forecaster
 from hourcast.forecaster._spec import SCHEMA, ForecasterSpec
 
+__all__ = ["load", "save"]
+
 _SPEC, _NETWORK, _MEMBERS = "spec.json", "network.onnx", "members"
 
 

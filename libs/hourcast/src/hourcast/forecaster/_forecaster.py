@@ -16,6 +16,8 @@ from hourcast.forecaster._naive import floor_fingerprint, naive_quantiles
 from hourcast.forecaster._spec import ForecasterSpec
 from hourcast.volatility import season
 
+__all__ = ["Forecaster", "Looked"]
+
 _BATCH = 4096
 
 

@@ -8,6 +8,8 @@ import numpy as np
 from hourcast.contracts import HOUR_S, FloatArray, IntArray
 from hourcast.errors import DataError
 
+__all__ = ["Forecasts", "refuse_unknown"]
+
 
 @dataclass(frozen=True, slots=True)
 class Forecasts:

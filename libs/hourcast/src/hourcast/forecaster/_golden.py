@@ -10,6 +10,8 @@ from hourcast.contracts import HOUR_S, Bars, Golden
 from hourcast.errors import DataError
 from hourcast.forecaster._forecaster import Forecaster
 
+__all__ = ["check_golden", "golden_from_json", "make_golden"]
+
 
 def make_golden(forecaster: Forecaster, bars: Mapping[str, Bars], origin_s: int) -> Golden:
     """An input (only the bars that the forecast needs) and the output that `forecaster` gives for it."""

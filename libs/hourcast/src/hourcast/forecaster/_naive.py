@@ -10,6 +10,8 @@ from hourcast.contracts import HOUR_S, Bars, FloatArray, IntArray
 from hourcast.features import hourly_grid, seen_otherwise
 from hourcast.forecaster._spec import HORIZONS, LEVELS, NAIVE_WINDOW_H
 
+__all__ = ["floor_fingerprint", "naive_quantiles"]
+
 # Windows of so many origins at once: all of them would take hundreds of megabytes over years.
 _BATCH = 4096
 

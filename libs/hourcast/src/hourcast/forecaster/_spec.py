@@ -9,6 +9,17 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 from hourcast.conformal import ConformalState
 from hourcast.features import FeatureSpec
 
+__all__ = [
+    "HORIZONS",
+    "LEVELS",
+    "NAIVE_WINDOW_H",
+    "SCHEMA",
+    "ForecasterSpec",
+    "Kind",
+    "Member",
+    "TrainingSpan",
+]
+
 LEVELS: tuple[float, ...] = tuple(round(0.05 * i, 2) for i in range(1, 20))
 HORIZONS: tuple[int, ...] = tuple(range(1, 25))
 NAIVE_WINDOW_H = 720
