@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hourcast.decisions import Decision, DecisionKind, Served, Standing
+from hourcast_controller.actions import Absolve, Block, Quarantine, Unblock
 from hourcast_controller.blame import Verdict, likeness, of_end, of_packaging, of_pods, of_server
-from hourcast_controller.plan import Absolve, Block, Observed, Quarantine, Unblock, plan
+from hourcast_controller.observed import Observed
+from hourcast_controller.plan import plan
 from hourcast_controller.pods import Container, Pod
 from hourcast_controller.policy import RegistryState, VersionFacts
 from hourcast_controller.rollout_state import DeploymentState, rollout

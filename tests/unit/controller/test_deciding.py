@@ -24,7 +24,7 @@ from hourcast.store import Store, open_store
 from hourcast_controller.journal import Journal
 from hourcast_controller.loop import Controller
 from hourcast_controller.metrics import Metrics
-from hourcast_controller.plan import Deployment
+from hourcast_controller.observed import Deployment
 from hourcast_controller.registry import Registry
 from hourcast_controller.settings import ControllerSettings
 from hourcast_controller.targets.local import LocalTarget

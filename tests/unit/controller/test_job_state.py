@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from hourcast_controller.job_state import Attempt, attempts, job_states, next_job
-from hourcast_controller.plan import Job
+from hourcast_controller.observed import Job
 
 _NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 _LABELS = {"hourcast.io/job": "package-7", "hourcast.io/attempt": "1"}

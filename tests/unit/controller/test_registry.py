@@ -31,11 +31,13 @@ from hourcast.contracts import (
 from hourcast.decisions import Standing
 from hourcast.errors import UnavailableError
 from hourcast.store import open_store
+from hourcast_controller.actions import RefreshIndex
 from hourcast_controller.champion import evidence_in_words, moves
 from hourcast_controller.journal import Journal
 from hourcast_controller.lease import deliveries_of
 from hourcast_controller.loop import Controller
-from hourcast_controller.plan import Observed, RefreshIndex, plan
+from hourcast_controller.observed import Observed
+from hourcast_controller.plan import plan
 from hourcast_controller.pods import Pod
 from hourcast_controller.policy import candidates, misread
 from hourcast_controller.registry import Registry, proof_of

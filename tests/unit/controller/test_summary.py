@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from hourcast.decisions import Asked, Blocked, Served, Standing
-from hourcast_controller.plan import Deployment, Wait
+from hourcast_controller.actions import Wait
+from hourcast_controller.observed import Deployment
 from hourcast_controller.summary import summary
 
 _AT = datetime(2026, 11, 24, 10, 0, 30, tzinfo=UTC)

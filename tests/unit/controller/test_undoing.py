@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hourcast.decisions import Barred, Served, Standing, Undo
 from hourcast.errors import UndecidedError
-from hourcast_controller.plan import Deployment
+from hourcast_controller.observed import Deployment
 from hourcast_controller.undoing import taken_back, undo_to
 
 _AT = datetime(2026, 1, 1, tzinfo=UTC)

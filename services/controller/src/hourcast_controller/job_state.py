@@ -7,7 +7,7 @@ from typing import Any
 
 from hourcast.contracts import version_number
 from hourcast_controller.blame import killed
-from hourcast_controller.plan import Job
+from hourcast_controller.observed import Job
 from hourcast_controller.pods import Pod, last_words
 
 __all__ = [

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from hourcast_controller.plan import Deployment, Job
+from hourcast_controller.observed import Deployment, Job
 
 __all__ = ["RolloutTarget"]
 

@@ -18,7 +18,7 @@ from hourcast.contracts import (
     version_number,
 )
 from hourcast_controller.blame import Verdict, fetches, of_pods
-from hourcast_controller.plan import Deployment
+from hourcast_controller.observed import Deployment
 from hourcast_controller.pods import Pod
 
 __all__ = ["MANAGER", "DeploymentState", "rollout"]

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from hourcast.decisions import Asked, Served, Standing
-from hourcast_controller.plan import Action, Deployment, Wait
+from hourcast_controller.actions import Action, Wait
+from hourcast_controller.observed import Deployment
 
 __all__ = ["summary"]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from hourcast.decisions import Standing, Undo
 from hourcast.errors import UndecidedError
-from hourcast_controller.plan import Deployment
+from hourcast_controller.observed import Deployment
 
 __all__ = ["taken_back", "undo_to"]
 

@@ -25,7 +25,7 @@ from hourcast_controller.job_state import (
     next_job,
 )
 from hourcast_controller.kube import Kube, MissingError, TakenError
-from hourcast_controller.plan import Deployment, Job
+from hourcast_controller.observed import Deployment, Job
 from hourcast_controller.pods import Pod
 from hourcast_controller.rollout_state import MANAGER, DeploymentState, rollout
 

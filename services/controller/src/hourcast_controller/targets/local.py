@@ -16,7 +16,7 @@ from hourcast.contracts import (
 )
 from hourcast.errors import UnavailableError
 from hourcast_controller.blame import Verdict, of_server
-from hourcast_controller.plan import Deployment, Job
+from hourcast_controller.observed import Deployment, Job
 
 __all__ = ["LocalTarget"]
 
