@@ -202,7 +202,7 @@ class _Room:
         # Whoever reigned where nothing was issued has its package.
         first, last = (version_at(self.size, self.size.start + part) for part in HOLE)
         for v in range(first - 1, last + 2):
-            serving._others[v] = Kept(lambda v=v: (info(v), forecaster), math.inf, 60, f"version {v}")  # type: ignore[misc]
+            serving.models._others[v] = Kept(lambda v=v: (info(v), forecaster), math.inf, 60, f"version {v}")  # type: ignore[misc]
         try:
             yield serving
         finally:
@@ -224,10 +224,10 @@ class _Room:
         """What the recorder does at a new hour that another server has issued."""
         with self.serving() as serving:
             now = serving.clock.now()
-            hour, newest = serving._origin(now)
+            hour, newest = serving.market.origin(now)
             assert newest is not None
-            serving._record(now, newest, None, hour)
-            serving._measure()
+            serving.recorder.record(now, newest, None, hour)
+            serving.recorder.measure()
 
     def turn(self) -> None:
         """A turn of the controller's loop, with nobody but the store there."""

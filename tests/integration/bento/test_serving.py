@@ -427,7 +427,7 @@ sys.addaudithook(watch)
 settings = ServingSettings.load()
 folder = Path(sys.argv[1])
 unpack(fetch(open_bucket(settings.resolved_bucket_url), settings.model_name, 3), folder)
-made = Serving(settings, *load_model(folder / "src" / "model")).present(None, (1,))
+made = Serving(settings, *load_model(folder / "src" / "model")).forecasting.present(None, (1,))
 print("forecast", made.forecasts.quantiles.shape)
 """
     done = subprocess.run(
@@ -602,8 +602,8 @@ def test_other_packages_are_kept_within_a_bound(world: World, monkeypatch: pytes
     serving = Serving(settings, *load_model(folder / "src" / "model"))
     try:
         for alias, version in (("20240522", 2), ("20240529", 3), ("20240522", 2)):
-            assert serving.resolve(alias)[1].version == version
-            assert list(serving._others) == [version]
+            assert serving.models.resolve(alias)[1].version == version
+            assert list(serving.models._others) == [version]
     finally:
         serving.store.close()
 
@@ -628,8 +628,8 @@ def test_without_its_bucket_a_server_still_knows_its_own_alias(
         monkeypatch.setenv(name, value)
     serving = Serving(ServingSettings.load(model_alias="20240529"), *load_model(folder / "src" / "model"))
     try:
-        assert serving.resolve("20240529")[1].version == 3
+        assert serving.models.resolve("20240529")[1].version == 3
         with pytest.raises(UnavailableError):
-            serving.resolve("20240522")
+            serving.models.resolve("20240522")
     finally:
         serving.stop()

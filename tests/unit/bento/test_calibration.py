@@ -110,7 +110,7 @@ def _live(hours: range, width: float, version: int = 7) -> list[ForecastRow]:
 def _present(serving: Serving) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     """What this server says of all horizons from the newest bar, whatever was issued."""
     last = serving.clock.now() + timedelta(hours=24)
-    (quantiles,) = serving.over(None, last, last + timedelta(hours=1), HORIZONS).forecasts.quantiles
+    (quantiles,) = serving.forecasting.over(None, last, last + timedelta(hours=1), HORIZONS).forecasts.quantiles
     return quantiles
 
 
@@ -123,9 +123,9 @@ def _width(serving: Serving) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
 def test_before_the_first_close_a_model_is_served_as_it_came(serve: Callable[..., Serving]) -> None:
     """Without live forecasts the present one is the model's own, with the state of its training."""
     serving = serve()
-    own = serving.forecaster.predict({"BTC/USDT": _bars()}, np.array([to_epoch(_NOW)]))
+    own = serving.models.forecaster.predict({"BTC/USDT": _bars()}, np.array([to_epoch(_NOW)]))
     np.testing.assert_array_equal(_present(serving), own.quantiles[0])
-    made = serving.calibration()
+    made = serving.measures.calibration()
     assert made is not None
     assert (made.outcomes, made.state.as_of) == (0, _TRAINED)
     assert made.stretch_90 == made.trained_stretch_90
@@ -140,7 +140,7 @@ def test_widths_answer_to_the_closes_that_came(
     store.issue(fans_of(_live(range(-70, 0), width)))
     serving = serve()
     assert ((_width(serving) > before) == grows).all()
-    made = serving.calibration()
+    made = serving.measures.calibration()
     assert made is not None
     assert made.outcomes == sum(70 - (h - 1) for h in HORIZONS)
     assert (made.stretch_90 > made.trained_stretch_90) == grows
@@ -151,16 +151,16 @@ def test_a_range_knows_at_each_hour_what_was_known_then(serve: Callable[..., Ser
     """Later live forecasts move no earlier hour by a bit; the newest hour of a range is the present forecast."""
     store.issue(fans_of(_live(range(-70, -30), 0.3)))
     span = (_NOW - timedelta(hours=60), _NOW + timedelta(hours=25))
-    first = serve().over(None, *span, (1, 24)).forecasts
+    first = serve().forecasting.over(None, *span, (1, 24)).forecasts
     store.issue(fans_of(_live(range(-30, 0), 0.1)))
     serving = serve()
-    made = serving.over(None, *span, (1, 24)).forecasts
+    made = serving.forecasting.over(None, *span, (1, 24)).forecasts
     np.testing.assert_array_equal(made.origin, first.origin)
     moved = (made.quantiles != first.quantiles).any(axis=(1, 2))
     known_s = to_epoch(_NOW - timedelta(hours=30))
     assert not moved[made.origin <= known_s].any()
     assert moved[made.origin > known_s + 3600].all()
-    present = serving.present(None, (1, 24)).forecasts
+    present = serving.forecasting.present(None, (1, 24)).forecasts
     assert made.origin[-1] == present.origin[0]
     np.testing.assert_allclose(made.quantiles[-1], present.quantiles[0], rtol=1e-12)
 
@@ -181,38 +181,38 @@ def test_what_is_recorded_is_what_is_served(serve: Callable[..., Serving], store
     """The recorder writes the calibrated forecast, also for the hours that it catches up on."""
     store.issue(fans_of(_live(range(-60, -2), 0.3)))
     serving = serve()
-    serving._record(_NOW, _NOW, _NOW - timedelta(hours=3))
+    serving.recorder.record(_NOW, _NOW, _NOW - timedelta(hours=3))
     recorded = [r for r in store.forecasts("m", "BTC/USDT") if r.version == 1]
     assert len(recorded) == 3 * 24
     now = {r.horizon: r.quantiles for r in recorded if r.origin == _NOW}
-    served = serving.present(None, None).forecasts
+    served = serving.forecasting.present(None, None).forecasts
     np.testing.assert_allclose([now[h] for h in HORIZONS], served.quantiles[0], rtol=1e-12)
     earlier = _NOW - timedelta(hours=2)
-    alone = serving.over(None, earlier + timedelta(hours=1), earlier + timedelta(hours=2), (1,)).forecasts
+    alone = serving.forecasting.over(None, earlier + timedelta(hours=1), earlier + timedelta(hours=2), (1,)).forecasts
     (row,) = [r for r in recorded if r.origin == earlier and r.horizon == 1]
     np.testing.assert_allclose(row.quantiles, alone.quantiles[0, 0], rtol=1e-12)
 
 
 def test_a_callers_bars_are_forecast_without_memory(serve: Callable[..., Serving], store: Store) -> None:
     """From own bars the model's own state is used, whatever was recorded: the same question has one answer."""
-    before = serve().over_bars({"BTC/USDT": _bars()}, None).forecasts.quantiles
+    before = serve().forecasting.over_bars({"BTC/USDT": _bars()}, None).forecasts.quantiles
     store.issue(fans_of(_live(range(-70, 0), 0.3)))
     serving = serve()
-    serving.present(None, None)
-    np.testing.assert_array_equal(serving.over_bars({"BTC/USDT": _bars()}, None).forecasts.quantiles, before)
+    serving.forecasting.present(None, None)
+    np.testing.assert_array_equal(serving.forecasting.over_bars({"BTC/USDT": _bars()}, None).forecasts.quantiles, before)
 
 
 def test_without_the_table_the_last_state_is_kept(serve: Callable[..., Serving], store: Store) -> None:
     """Forecasts that cannot be read are no reason to forget: the width stays, and calibration is still told."""
     store.issue(fans_of(_live(range(-70, 0), 0.3)))
     serving = serve()
-    width, told = _width(serving), serving.calibration()
+    width, told = _width(serving), serving.measures.calibration()
     with store.engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE fans")
     store.upsert_bars(_bars(_NOW + timedelta(hours=1)), "files", _NOW)
     store.set_clock(_NOW + timedelta(hours=1))
     np.testing.assert_allclose(_width(serving), width, rtol=0.02)
-    assert serving.calibration() == told
+    assert serving.measures.calibration() == told
     assert (_width(serving) > _width(serve())).all()
 
 
@@ -221,8 +221,8 @@ def test_a_naive_floor_is_not_calibrated(serve: Callable[..., Serving], store: S
     store.issue(fans_of(_live(range(-70, 0), 0.3)))
     floor = {"kind": "naive", "base": None, "features": None, "conformal": None}
     serving = serve(Forecaster(ForecasterSpec(**_forecaster().spec.model_dump() | floor)))
-    assert serving.calibration() is None
-    own = serving.forecaster.predict({"BTC/USDT": _bars()}, np.array([to_epoch(_NOW)]))
+    assert serving.measures.calibration() is None
+    own = serving.models.forecaster.predict({"BTC/USDT": _bars()}, np.array([to_epoch(_NOW)]))
     np.testing.assert_array_equal(_present(serving), own.quantiles[0])
 
 
@@ -257,7 +257,7 @@ def test_live_windows_hold_what_was_promised_before_the_hour(
         for row in _live(range(-200, -71), 1.0)
     ]
     store.issue(fans_of(late))
-    windows = {(w.days, w.horizon): w for w in serve().windows()}
+    windows = {(w.days, w.horizon): w for w in serve().measures.windows()}
     assert list(windows) == [(d, h) for d in (7, 30) for h in (1, 6, 12, 24, None)]
     hour = windows[7, 1]
     assert hour.n == windows[30, 1].n == 70

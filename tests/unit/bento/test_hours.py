@@ -72,7 +72,7 @@ def _close(store: Store, hours_ago: int = 0, **series: SeriesState) -> Hour:
 
 
 def _origin(serving: Serving) -> datetime:
-    return from_epoch(serving.present(None, None).forecasts.origin[0])
+    return from_epoch(serving.forecasting.present(None, None).forecasts.origin[0])
 
 
 def test_a_present_forecast_waits_for_its_hour(store: Store, serve: Callable[[], Serving]) -> None:
@@ -81,29 +81,29 @@ def test_a_present_forecast_waits_for_its_hour(store: Store, serve: Callable[[],
     _close(store, 1)
     assert _origin(serving) == _NOW - timedelta(hours=1)
     hour = _close(store)
-    assert serving.newest_hour(_NOW) == hour
+    assert serving.market.newest_hour(_NOW) == hour
     assert _origin(serving) == _NOW
 
 
 def test_without_hours_the_newest_bar_counts(store: Store, serve: Callable[[], Serving]) -> None:
     """A store that no etl closes hours in is served as before: none was ever closed, or the last is long ago."""
     serving = serve()
-    assert serving.newest_hour(_NOW) is None
+    assert serving.market.newest_hour(_NOW) is None
     assert _origin(serving) == _NOW
     _close(store, 10)
-    assert serving.newest_hour(_NOW) is None
+    assert serving.market.newest_hour(_NOW) is None
     assert _origin(serving) == _NOW
 
 
 def test_what_comes_after_the_close_changes_nothing(store: Store, serve: Callable[[], Serving]) -> None:
     """A bar of QQQ that was given up and comes late, and a revision of Bitcoin, leave the hour's forecast as it was."""
     _close(store, QQQ=SeriesState("given_up", _NOW - timedelta(hours=1)))
-    before = serve().present(None, None).forecasts
+    before = serve().forecasting.present(None, None).forecasts
     late = _NOW + timedelta(minutes=6)
     store.upsert_bars(_bars("QQQ", 2), "files", late)
     revised = _bars(_TARGET, 3).take(slice(-5, None))
     assert store.upsert_bars(revised, "files", late).revised == 5
-    after = serve().present(None, None).forecasts
+    after = serve().forecasting.present(None, None).forecasts
     assert after.quantiles.tobytes() == before.quantiles.tobytes()
     assert after.last_close.tobytes() == before.last_close.tobytes()
 

@@ -96,9 +96,9 @@ class _Pod:
     def record(self, done: datetime | None = None) -> None:
         """What the recorder does when it sees a new hour."""
         now = self.serving.clock.now()
-        hour, newest = self.serving._origin(now)
+        hour, newest = self.serving.market.origin(now)
         assert newest is not None
-        self.serving._record(now, newest, done, hour)
+        self.serving.recorder.record(now, newest, done, hour)
 
     def index(self, *records: tuple[str, int, datetime]) -> None:
         """Write the alias index of alias, version and decision."""
@@ -230,7 +230,7 @@ def test_a_database_that_takes_no_writes_gives_a_forecast_that_says_so(pods: _Po
     assert (told["source"], told["issued_at"], told["version"]) == ("computed", None, 1)
     assert _fans(pods) == []
     says[0] = allow
-    pod.serving._refused_until = -1e9
+    pod.serving.recorder._refused_until = -1e9
     issued = pod.get().json()
     assert (issued["source"], issued["note"]) == ("issued", None)
     assert [r["quantiles"] for r in issued["forecasts"]] == [r["quantiles"] for r in told["forecasts"]]
@@ -241,7 +241,7 @@ def test_a_fan_says_what_it_was_made_from(pods: _Pods) -> None:
     pod = pods.serve(1, "20240612")
     body = pod.get().json()
     (fan,) = _fans(pods)
-    spec = pod.serving.forecaster.spec.features
+    spec = pod.serving.models.forecaster.spec.features
     assert spec is not None
     (mark,) = fingerprint(
         build({_TARGET: _WHOLE.known_at(to_epoch(_NOW))}, spec, np.array([to_epoch(_NOW)], np.int64))
@@ -342,7 +342,7 @@ def test_counted_is_what_this_server_issued(pods: _Pods) -> None:
     counts: list[int] = []
     one, two = pods.serve(1, "20240612"), pods.serve(1, "20240612")
     for pod in (one, two):
-        pod.serving.on_recorded = lambda rows, _age_s: counts.append(rows)
+        pod.serving.recorder.on_recorded = lambda rows, _age_s: counts.append(rows)
     one.get()
     two.get()
     one.record()

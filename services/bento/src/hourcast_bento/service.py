@@ -10,8 +10,9 @@ from prometheus_client import Counter, Gauge
 from hourcast.errors import UnavailableError
 from hourcast.forecaster import Forecaster
 from hourcast_bento.app import build_app
+from hourcast_bento.calibrating import Calibration
 from hourcast_bento.package import PackageInfo, load_model
-from hourcast_bento.serving import Calibration, Serving
+from hourcast_bento.serving import Serving
 from hourcast_bento.settings import ServingSettings
 from hourcast_bento.skill import LiveWindow
 
@@ -99,10 +100,10 @@ class Hourcast:
         settings = ServingSettings.load()
         folder = settings.package_dir or Path(__file__).parents[1] / "model"
         serving = Serving(settings, *(_given.pop() if _given else load_model(folder)))
-        info = serving.info
+        info = serving.models.info
         labels = {
             "version": str(info.version),
-            "alias": serving.alias,
+            "alias": serving.models.alias,
             "kind": info.kind,
             "run_id": info.run_id,
         }
@@ -120,8 +121,8 @@ class Hourcast:
             recorded.inc(rows)
             age.set(age_s)
 
-        serving.on_recorded = count
-        serving.on_measured = _live_gauges()
+        serving.recorder.on_recorded = count
+        serving.recorder.on_measured = _live_gauges()
         self._serving = serving
         _running[:] = [serving]
         serving.start()
