@@ -94,7 +94,7 @@ def _look(folder: Path) -> None:
                 page.close()
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.goto("http://127.0.0.1:8000/docs")
-        page.get_by_text("/predict-champion").wait_for(timeout=30_000)
+        page.get_by_text("/predict-production").wait_for(timeout=30_000)
         page.screenshot(path=folder / "api-docs.png", full_page=True)
         browser.close()
 

@@ -89,7 +89,7 @@ def test_a_fan_is_its_hours_together(served: Served) -> None:
 def test_a_range_at_several_horizons_answers_each_close_at_each(served: Served) -> None:
     """Every close of the range at every horizon, none beside it, each as if it had been asked for alone."""
     span = {"start": "2024-06-10T06:00Z", "end": "2024-06-10T18:00Z"}
-    for path in ("/predict", "/predict-champion"):
+    for path in ("/predict", "/predict-production"):
         both = served.get(path, horizon="1,24", **span).json()["forecasts"]
         assert len(both) == 24
         for horizon in (1, 24):
@@ -101,9 +101,9 @@ def test_a_range_at_several_horizons_answers_each_close_at_each(served: Served) 
                 assert row["quantiles"] == pytest.approx(other["quantiles"], rel=1e-6)
 
 
-def test_the_stitched_champion_follows_the_recorded_lineage(served: Served) -> None:
+def test_what_was_in_production_follows_the_recorded_lineage(served: Served) -> None:
     """Each hour is forecast by the version that had been decided on by then, not by a name."""
-    rows = served.get("/predict-champion", start="2024-06-12T20:00", end="2024-06-13T02:00").json()[
+    rows = served.get("/predict-production", start="2024-06-12T20:00", end="2024-06-13T02:00").json()[
         "forecasts"
     ]
     assert [(r["target_time"][11:16], r["alias"], r["version"]) for r in rows] == [
@@ -196,7 +196,7 @@ def test_a_callers_own_bars_give_the_same_forecast(served: Served, market_bars: 
         ("/predict?horizon=soon", 422, "horizon: 'soon' is not a number of hours; write 6, a range as 1..24, or a list as 1,6,24"),
         ("/predict?horizon=24..1", 422, "horizon: the range 24..1 is empty; write 1..24"),
         ("/predict?horizon=1&horizon=6", 422, "horizon is given 2 times; give it once"),
-        ("/predict-champion?horizon=0", 422, "horizon: 0 h is not forecast; give 1 to 24"),
+        ("/predict-production?horizon=0", 422, "horizon: 0 h is not forecast; give 1 to 24"),
         ("/predict?start=2024-01-01&end=2024-06-01&horizon=1..24", 422, "the range has 3648 hours at 24 horizons, 87552 forecasts; at most 10000 are answered; ask for parts of it, or for fewer horizons"),
         ("/predict?start=yesterday", 422, "start: 'yesterday' is not a time; write it as 2025-06-26 or 2025-06-26T05:00Z"),
         ("/predict?start=2024-06-02&end=2024-06-01", 422, "start 2024-06-02T00:00Z must lie before end 2024-06-01T00:00Z"),
@@ -270,7 +270,7 @@ def test_documentation_and_metrics_are_there(served: Served) -> None:
         "/aliases",
         "/btc-info",
         "/predict",
-        "/predict-champion",
+        "/predict-production",
         "/predict_bars",
         "/calibration",
         "/report",

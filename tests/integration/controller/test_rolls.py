@@ -285,7 +285,9 @@ def test_the_controller_serves_the_newest_and_operators_have_the_last_word(world
     assert "pinned v1" in say("history")
 
 
-def test_the_stitched_line_is_what_users_got(world: World, node: Node, market_bars: dict[str, Bars]) -> None:
+def test_what_was_in_production_is_what_users_got(
+    world: World, node: Node, market_bars: dict[str, Bars]
+) -> None:
     """Through a pin amid an hour, an unpin, an undo and a policy of `champion`: each hour's row is what was answered in it."""
     said: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
 
@@ -336,7 +338,7 @@ def test_the_stitched_line_is_what_users_got(world: World, node: Node, market_ba
         alone(1)
         assert next_hour() == (1, "champion")
     span = {"start": (NOW + timedelta(hours=2)).isoformat(), "end": (NOW + timedelta(hours=9)).isoformat()}
-    rows = httpx.get(f"{node.api}/predict-champion", params=span, timeout=30, trust_env=False).json()[
+    rows = httpx.get(f"{node.api}/predict-production", params=span, timeout=30, trust_env=False).json()[
         "forecasts"
     ]
     assert [r["origin"] for r in rows] == list(said)

@@ -80,7 +80,7 @@ def _open(
 def test_the_page_moves_by_itself_and_keeps_what_was_chosen(
     world: World, dashboard: tuple[str, str], browser: Browser, market_bars: dict[str, Bars]
 ) -> None:
-    """A new bar changes the headline without a reload; chosen alias, range and stitched line stay; clear clears."""
+    """A new bar changes the headline without a reload; chosen alias, range and the line of what was in production stay; clear clears."""
     url, api = dashboard
     server = _serve(world, api)
     try:
@@ -91,19 +91,19 @@ def test_the_page_moves_by_itself_and_keeps_what_was_chosen(
         live = page.get_by_test_id("live")
         expect(live).to_contain_text("No close has come yet for one that was made an hour before.")
         page.get_by_text("1M", exact=True).click()
-        page.get_by_text("Stitched champion").click()
+        page.get_by_text("In production", exact=True).click()
         page.get_by_role("combobox").first.click()
         page.get_by_role("option", name="20240522").click()
         page.keyboard.press("Escape")
         # While a chart is drawn anew the one before may still be there.
         legend = page.locator(".legendtext")
         expect(legend.filter(has_text="20240522").first).to_be_visible(timeout=_SLOW_MS)
-        expect(legend.filter(has_text="champion, stitched").first).to_be_visible(timeout=_SLOW_MS)
+        expect(legend.filter(has_text="in production").first).to_be_visible(timeout=_SLOW_MS)
         with world.store() as store:
             _bar(store, market_bars, 2)
         expect(headline).not_to_have_text(before, timeout=_SLOW_MS)
         expect(legend.filter(has_text="20240522").first).to_be_visible(timeout=_SLOW_MS)
-        expect(legend.filter(has_text="champion, stitched").first).to_be_visible()
+        expect(legend.filter(has_text="in production").first).to_be_visible()
         expect(page.get_by_text("03:00 UTC").first).to_be_visible()
         # Skill is measured anew every ten seconds.
         expect(live).to_contain_text("of 1 forecast: too little to judge. Expected: 90 %.", timeout=_SLOW_MS)

@@ -105,7 +105,9 @@ _WHEN = st.one_of(
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.sampled_from(["/predict", "/predict-champion", "/btc-info"]), st.none() | _WHEN, st.none() | _WHEN)
+@given(
+    st.sampled_from(["/predict", "/predict-production", "/btc-info"]), st.none() | _WHEN, st.none() | _WHEN
+)
 def test_every_time_is_answered(pod: Asked, path: str, start: str | None, end: str | None) -> None:
     """From the year 1 to 9999 and in any zone: a forecast, or a sentence that says what would be right."""
     query = {name: text for name, text in (("start", start), ("end", end)) if text is not None}
@@ -122,7 +124,7 @@ def test_years_without_bars_are_told(pod: Asked, text: str) -> None:
     )
 
 
-@pytest.mark.parametrize("path", ["/predict", "/predict-champion"])
+@pytest.mark.parametrize("path", ["/predict", "/predict-production"])
 def test_a_range_without_bars_is_empty(pod: Asked, path: str) -> None:
     """A year before the first bar, and one that is yet to come: no rows, and no fault of the server's."""
     for year in (2001, 2101):

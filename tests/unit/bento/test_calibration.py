@@ -110,7 +110,9 @@ def _live(hours: range, width: float, version: int = 7) -> list[ForecastRow]:
 def _present(serving: Serving) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     """What this server says of all horizons from the newest bar, whatever was issued."""
     last = serving.clock.now() + timedelta(hours=24)
-    (quantiles,) = serving.forecasting.over(None, last, last + timedelta(hours=1), HORIZONS).forecasts.quantiles
+    (quantiles,) = serving.forecasting.over(
+        None, last, last + timedelta(hours=1), HORIZONS
+    ).forecasts.quantiles
     return quantiles
 
 
@@ -188,7 +190,9 @@ def test_what_is_recorded_is_what_is_served(serve: Callable[..., Serving], store
     served = serving.forecasting.present(None, None).forecasts
     np.testing.assert_allclose([now[h] for h in HORIZONS], served.quantiles[0], rtol=1e-12)
     earlier = _NOW - timedelta(hours=2)
-    alone = serving.forecasting.over(None, earlier + timedelta(hours=1), earlier + timedelta(hours=2), (1,)).forecasts
+    alone = serving.forecasting.over(
+        None, earlier + timedelta(hours=1), earlier + timedelta(hours=2), (1,)
+    ).forecasts
     (row,) = [r for r in recorded if r.origin == earlier and r.horizon == 1]
     np.testing.assert_allclose(row.quantiles, alone.quantiles[0, 0], rtol=1e-12)
 
@@ -199,7 +203,9 @@ def test_a_callers_bars_are_forecast_without_memory(serve: Callable[..., Serving
     store.issue(fans_of(_live(range(-70, 0), 0.3)))
     serving = serve()
     serving.forecasting.present(None, None)
-    np.testing.assert_array_equal(serving.forecasting.over_bars({"BTC/USDT": _bars()}, None).forecasts.quantiles, before)
+    np.testing.assert_array_equal(
+        serving.forecasting.over_bars({"BTC/USDT": _bars()}, None).forecasts.quantiles, before
+    )
 
 
 def test_without_the_table_the_last_state_is_kept(serve: Callable[..., Serving], store: Store) -> None:

@@ -271,12 +271,12 @@ def test_hours_that_are_caught_up_on_are_reconstructed(pods: _Pods) -> None:
         (_NOW + 2 * _HOUR, "reconstructed"),
         (_NOW + 3 * _HOUR, "issued"),
     ]
-    rows = pod.get("/predict-champion", start=_json(_NOW), end=_json(_NOW + 5 * _HOUR)).json()["forecasts"]
+    rows = pod.get("/predict-production", start=_json(_NOW), end=_json(_NOW + 5 * _HOUR)).json()["forecasts"]
     assert [r["source"] for r in rows[-4:]] == ["issued", "reconstructed", "reconstructed", "issued"]
     assert [r["issued_at"] for r in rows[-4:]] == [_json(_NOW), None, None, _json(_NOW + 3 * _HOUR)]
 
 
-def test_the_stitched_line_is_what_users_got(pods: _Pods) -> None:
+def test_what_was_in_production_is_what_users_got(pods: _Pods) -> None:
     """Through a roll amid an hour, a pin back and an undo, whatever aliases say: each hour's row is what was answered in it."""
     pods.serve(1).index(("20240601", 3, _NOW - timedelta(days=12)), ("20240613", 2, _NOW + _HOUR))
     said: list[dict[str, Any]] = []
@@ -295,9 +295,10 @@ def test_the_stitched_line_is_what_users_got(pods: _Pods) -> None:
     ]  # fmt: skip
     answered = {row["origin"]: (row, body) for body in said for row in body["forecasts"]}
     span = {"start": _json(_NOW + _HOUR), "end": _json(_NOW + 9 * _HOUR)}
-    stitched = pods.serve(7).get("/predict-champion", **span).json()
-    rows = stitched["forecasts"]
-    assert {r["source"] for r in rows} == {stitched["source"]} == {"issued"}
+    produced = pods.serve(7).get("/predict-production", **span).json()
+    assert pods.serve(7).get("/predict-champion", **span).json() == produced
+    rows = produced["forecasts"]
+    assert {r["source"] for r in rows} == {produced["source"]} == {"issued"}
     assert {r["origin"] for r in rows} == set(answered)
     for row in rows:
         told, body = answered[row["origin"]]
@@ -315,7 +316,7 @@ def test_what_lies_before_the_record_is_reconstructed_row_by_row(pods: _Pods) ->
         Decision(rolled, "controller", "rolled", "m", 1, "pinned", "a person pinned version 1", rolled)
     )
     pod.get()
-    rows = pod.get("/predict-champion", start=_json(_NOW - 7 * _HOUR), end=_json(_NOW + 2 * _HOUR)).json()
+    rows = pod.get("/predict-production", start=_json(_NOW - 7 * _HOUR), end=_json(_NOW + 2 * _HOUR)).json()
     told = [(r["alias"], r["version"], r["source"]) for r in rows["forecasts"]]
     assert told == [
         *[("20240611", 1, "reconstructed")] * 3, *[("pinned", 1, "reconstructed")] * 5, ("20240612", 1, "issued"),

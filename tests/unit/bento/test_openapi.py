@@ -58,7 +58,7 @@ def test_every_endpoint_documents_its_answers(pod: Asked) -> None:
                 assert schema == {"$ref": "#/components/schemas/Problem"}, (path, status)
     of = {path: set(next(iter(methods.values()))["responses"]) for path, methods in paths.items()}
     assert all({"422", "500", "503"} <= statuses for statuses in of.values()), of
-    assert {"403", "404"} <= of["/predict"] & of["/predict-champion"]
+    assert {"403", "404"} <= of["/predict"] & of["/predict-production"]
     assert "413" in of["/predict_bars"]
     times = [p["schema"] for p in paths["/predict"]["get"]["parameters"] if p["name"] in ("start", "end")]
     assert all("date-time" in str(schema) for schema in times), times

@@ -161,7 +161,7 @@ class Forecasting:
         actual = actual_of(target, made)
         return Made(info, name, made, actual, newest, now, asked=asked, source="reconstructed")
 
-    def stitched(self, start: datetime, end: datetime, horizons: tuple[int, ...]) -> Made:
+    def produced(self, start: datetime, end: datetime, horizons: tuple[int, ...]) -> Made:
         """What users got at each hour; where nothing was issued, what the version that reigned would have said."""
         now = self._clock.now()
         _, newest = self._market.origin(now)
@@ -192,7 +192,7 @@ class Forecasting:
         names = [names[i] for i in order]
         return Made(
             None,
-            "champion-stitched",
+            "production",
             whole,
             actual_of(target, whole),
             newest,

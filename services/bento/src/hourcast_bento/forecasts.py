@@ -68,12 +68,20 @@ def predict(
 
 
 @router.get(
-    "/predict-champion",
+    "/predict-production",
     tags=["forecasts"],
     response_model=answers.Predicted,
     responses=problems(403, 404),
 )
-def predict_champion(
+# Its name up to release 0.1.0. It was never of the alias `champion`, but of whatever served.
+@router.get(
+    "/predict-champion",
+    tags=["forecasts"],
+    response_model=answers.Predicted,
+    responses=problems(403, 404),
+    deprecated=True,
+)
+def predict_production(
     s: Served,
     tasks: BackgroundTasks,
     start: Annotated[str | None, _START] = None,
@@ -86,7 +94,7 @@ def predict_champion(
     span = span_of(start, end, now, None, s.settings.predict_max_hours, len(hours))
     if span is None:
         span = (now - timedelta(days=7), now + timedelta(hours=25))
-    return _answer(s, s.forecasting.stitched(*span, hours), callback_url, tasks)
+    return _answer(s, s.forecasting.produced(*span, hours), callback_url, tasks)
 
 
 @router.post(

@@ -14,7 +14,7 @@ from hourcast_viz.api import Api, ApiError
 from hourcast_viz.settings import VizSettings
 
 _RANGES = {"1D": (1, "1h"), "1W": (7, "1h"), "1M": (31, "1h"), "3M": (92, "4h"), "1Y": (366, "1D")}
-_STITCHED = "champion, stitched"
+_PRODUCTION = "in production"
 _MAX_DRAWN_DAYS = 92
 
 
@@ -41,8 +41,8 @@ def _overlay(
 ) -> pd.DataFrame:
     """Forecasts of an alias; `version` and `newest` name them in the cache."""
     del version, newest
-    if alias == _STITCHED:
-        return frames.forecasts(_api().get("/predict-champion", start=start, end=end, horizon=horizon))
+    if alias == _PRODUCTION:
+        return frames.forecasts(_api().get("/predict-production", start=start, end=end, horizon=horizon))
     return frames.forecasts(_api().get("/predict", alias=alias, start=start, end=end, horizon=horizon))
 
 
@@ -113,7 +113,7 @@ def _warn(text: str) -> None:
 
 def _clear() -> None:
     st.session_state["aliases"] = []
-    st.session_state["stitched"] = False
+    st.session_state["production"] = False
 
 
 def _controls(aliases: list[dict[str, Any]]) -> tuple[str, int, list[str]]:
@@ -128,15 +128,15 @@ def _controls(aliases: list[dict[str, Any]]) -> tuple[str, int, list[str]]:
     if kept != st.session_state.get("aliases", []):
         st.session_state["aliases"] = kept
     with right:
-        picker, stitched, clear = st.columns([6, 4, 2], vertical_alignment="bottom")
+        picker, produced, clear = st.columns([6, 4, 2], vertical_alignment="bottom")
         chosen = picker.multiselect("Forecasts of", names, key="aliases", placeholder="choose aliases")
-        on = stitched.toggle(
-            "Stitched champion",
-            key="stitched",
+        on = produced.toggle(
+            "In production",
+            key="production",
             help="what users got; dotted where it had to be reconstructed",
         )
         clear.button("Clear", on_click=_clear, width="stretch")
-    return chosen_range, horizon or 1, [*chosen, *([_STITCHED] if on else [])]
+    return chosen_range, horizon or 1, [*chosen, *([_PRODUCTION] if on else [])]
 
 
 def _chart(
