@@ -1,26 +1,29 @@
-"""Figures on the page are those of the trainer."""
+"""Rows of errors and windows of live forecasts."""
 
 import numpy as np
 import pytest
 
 from hourcast.forecaster import LEVELS
+from hourcast.verification import figures
 from hourcast_bento.live import LiveRows
 from hourcast_bento.skill import live_window, skill_of, wilson
-from hourcast_trainer.metrics import figures
 
 
-def test_serving_and_trainer_agree_on_every_figure() -> None:
-    """Serving must not import the trainer, so that both hold the same formulas: they give the same numbers."""
+def test_a_row_holds_the_figures_of_both_on_the_same_hours() -> None:
+    """Its skill is what the loss is below naive's."""
     rng = np.random.default_rng(1)
     actual = rng.normal(100, 5, 500)
     ours = np.sort(rng.normal(100, 5, (500, len(LEVELS))), axis=1)
     naive = np.sort(rng.normal(100, 6, (500, len(LEVELS))), axis=1)
     row = skill_of("20250101", 3, "lstm", "gate", actual, ours, naive, LEVELS)
     model, floor = figures(actual, ours, LEVELS), figures(actual, naive, LEVELS)
-    assert (row.rmse, row.mae, row.pinball, row.coverage_90) == pytest.approx(
-        (model.rmse, model.mae, model.pinball, model.coverage_90)
+    assert (row.rmse, row.mae, row.pinball, row.coverage_90) == (
+        model.rmse,
+        model.mae,
+        model.pinball,
+        model.coverage_90,
     )
-    assert (row.rmse_naive, row.pinball_naive) == pytest.approx((floor.rmse, floor.pinball))
+    assert (row.rmse_naive, row.pinball_naive) == (floor.rmse, floor.pinball)
     assert row.as_json()["skill_pinball"] == pytest.approx(1 - model.pinball / floor.pinball)
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hourcast.contracts import HOUR_S, FloatArray, parse_hour, to_epoch
 from hourcast.errors import ConfigurationError, DataError
 from hourcast.forecaster import LEVELS
+from hourcast.verification import figures
 from hourcast_trainer.lab.analysis import (
     Analysis,
     DieboldMariano,
@@ -34,7 +35,6 @@ from hourcast_trainer.lab.analysis import (
     winkler,
 )
 from hourcast_trainer.lab.walk.rows import WalkRows
-from hourcast_trainer.metrics import figures
 from hourcast_trainer.paired import mean_test
 from tests.walks import START_S, ablated, scaled, synthetic_walk
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from hourcast.contracts import Bars, parse_hour
 from hourcast.forecaster import LEVELS
+from hourcast.verification import pinball
 from hourcast_trainer.calendar import plan_for
 from hourcast_trainer.champion import Challenge, best_width, challenge, due
 from hourcast_trainer.measuring import Measured
-from hourcast_trainer.metrics import pinball
 from hourcast_trainer.paired import p_in_words
 from hourcast_trainer.settings import TrainerSettings
 from tests.placebos import (

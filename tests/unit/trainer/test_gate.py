@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from hourcast.contracts import HOUR_S, Bars, FloatArray, parse_hour, to_epoch
 from hourcast.forecaster import LEVELS
+from hourcast.verification import Figures, figures, pinball
 from hourcast_trainer.gate import decide, level_of_look, pooled, stays
 from hourcast_trainer.measuring import Measured
-from hourcast_trainer.metrics import Figures, figures, pinball
 from tests.placebos import (
     GATE_LEVEL,
     MARGIN,
@@ -224,12 +224,6 @@ def test_intervals_that_are_too_wide_fail_most_recorded_weeks(market_bars: dict[
     assert worse > 1.03
     passed = [decide(w, {"naive": n}, MARGIN, GATE_LEVEL).passed for n, w in windows((naive, wide), _DAYS, 7)]
     assert at_most(sum(passed), len(passed), GATE_LEVEL)
-
-
-def test_pinball_is_the_textbook_one() -> None:
-    """Loss of a forecast below and above what came, by hand."""
-    loss = pinball(np.array([10.0]), np.array([[8.0, 11.0]]), [0.1, 0.9])
-    assert loss[0] == pytest.approx((0.1 * 2 + 0.1 * 1) / 2)
 
 
 @given(st.integers(0, 2**32 - 1))

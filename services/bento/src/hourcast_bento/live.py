@@ -4,12 +4,10 @@ They calibrate what is served (`hourcast.conformal`) and say how good it was. Th
 from then on only where something is new; a restart reads it again and comes to the same rows.
 """
 
-import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from operator import attrgetter
 from typing import Self
 
 import numpy as np
@@ -19,6 +17,7 @@ from hourcast.conformal import Outcomes
 from hourcast.contracts import HOUR_S, Bars, FloatArray, IntArray, from_epoch, to_epoch
 from hourcast.forecaster import HORIZONS, naive_quantiles
 from hourcast.store import ForecastRow, Store
+from hourcast.verification import first_made, inside, pinball
 
 __all__ = ["LiveRecord", "LiveRows"]
 
@@ -27,14 +26,6 @@ _AGAIN_H = 6
 _WAIT_H = 168
 _AT_ONCE_H = 720
 _NAIVE_HISTORY = timedelta(hours=720 + max(HORIZONS) + 2)
-_BY_FIRST_MADE = attrgetter("target_time", "horizon", "made_at", "version")
-
-
-def _losses(levels: FloatArray, quantiles: FloatArray, actual: FloatArray) -> FloatArray:
-    """Mean pinball loss (M,) of quantiles (M, Q) for closes (M,)."""
-    off = actual[:, None] - quantiles
-    loss: FloatArray = np.maximum(levels * off, (levels - 1) * off).mean(axis=1)
-    return loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +60,7 @@ class LiveRows:
 
         What was made after its hour had come, has other horizons or levels, or holds no number is left out.
         """
-        first: dict[tuple[datetime, int], ForecastRow] = {}
-        for row in sorted(recorded, key=_BY_FIRST_MADE):
-            ours = (
-                row.horizon in HORIZONS and row.levels == tuple(levels) and math.isfinite(sum(row.quantiles))
-            )
-            if ours and row.made_at < row.target_time:
-                first.setdefault((row.target_time, row.horizon), row)
-        rows = list(first.values())
+        rows = [row for row in first_made(recorded, levels) if row.horizon in HORIZONS]
         times = np.array([to_epoch(r.target_time) for r in rows], np.int64)
         horizon = np.array([r.horizon for r in rows], np.int64)
         quantiles = np.array([r.quantiles for r in rows], np.float64).reshape(len(rows), len(levels))
@@ -87,14 +71,9 @@ class LiveRows:
         came = np.isfinite(actual)
         q, a = quantiles[came], actual[came]
 
-        def inside(low: float, high: float) -> npt.NDArray[np.bool_]:
-            at = list(levels)
-            within: npt.NDArray[np.bool_] = (a >= q[:, at.index(low)]) & (a <= q[:, at.index(high)])
-            return within
-
         made = cls(
-            times[came], horizon[came], a, a[:, None] <= q, inside(0.25, 0.75), inside(0.05, 0.95),
-            _losses(np.asarray(levels), q, a),
+            times[came], horizon[came], a, a[:, None] <= q, inside(a, q, levels, 0.25, 0.75),
+            inside(a, q, levels, 0.05, 0.95), pinball(a, q, levels),
         )  # fmt: skip
         return made, times[~came]
 
@@ -212,7 +191,7 @@ class LiveRecord:
         with self._lock:
             known = self._naive = self._naive_for(self._naive, np.unique(origin))
         place = np.searchsorted(known.origin, origin), rows.horizon - HORIZONS[0]
-        return _losses(np.asarray(self.levels), known.quantiles[place], rows.actual)
+        return pinball(rows.actual, known.quantiles[place], self.levels)
 
     def _naive_for(self, known: _Naive | None, origin: IntArray) -> _Naive:
         """Naive quantiles from each origin; of those that are known already, those are taken."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hourcast.contracts import HOUR_S, FloatArray, IntArray
+from hourcast.verification import figures
 from hourcast_bento.live import LiveRows
 
 __all__ = ["LiveWindow", "SkillRow", "live_window", "skill_of", "wilson"]
@@ -42,19 +43,8 @@ class SkillRow:
 
 
 def _errors(actual: FloatArray, quantiles: FloatArray, levels: Sequence[float]) -> tuple[float, ...]:
-    level = np.asarray(levels)
-    median = quantiles[:, list(levels).index(0.5)]
-    off = actual[:, None] - quantiles
-    loss = np.maximum(level * off, (level - 1) * off).mean()
-    inside = (actual >= quantiles[:, list(levels).index(0.05)]) & (
-        actual <= quantiles[:, list(levels).index(0.95)]
-    )
-    return (
-        float(np.sqrt(np.mean((median - actual) ** 2))),
-        float(np.mean(np.abs(median - actual))),
-        float(loss),
-        float(inside.mean()),
-    )
+    made = figures(actual, quantiles, levels)
+    return made.rmse, made.mae, made.pinball, made.coverage_90
 
 
 def skill_of(

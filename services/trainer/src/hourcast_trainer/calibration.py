@@ -9,6 +9,7 @@ from hourcast.conformal import ConformalState, Outcomes, advance, walk
 from hourcast.contracts import Bars, to_epoch
 from hourcast.forecaster import Forecaster
 from hourcast.store import Store
+from hourcast.verification import first_made
 from hourcast_trainer.calendar import TrainingPlan
 from hourcast_trainer.measuring import measure
 
@@ -34,18 +35,16 @@ def carried_on(
 ) -> ConformalState:
     """A served version's state, taken on by the forecasts that were served since and the closes that came.
 
-    A forecast counts when it was recorded before its hour came; of several for an hour, the one made first.
+    Which forecasts those are says `first_made`.
     """
     until = plan.decided_at + timedelta(seconds=1)
     recorded = store.forecasts(model, target.symbol, start=state.as_of, end=until)
-    first: dict[tuple[int, int], tuple[float, ...]] = {}
-    for row in sorted(recorded, key=lambda r: (r.made_at, r.version)):
-        if row.made_at < row.target_time and row.levels == state.levels:
-            first.setdefault((to_epoch(row.target_time), row.horizon), row.quantiles)
-    if not first:
+    rows = first_made(recorded, state.levels)
+    if not rows:
         return advance(state, Outcomes.none(len(state.levels)), plan.decided_at)
-    times, horizons = (np.array(column, np.int64) for column in zip(*first, strict=True))
+    times = np.array([to_epoch(row.target_time) for row in rows], np.int64)
+    horizons = np.array([row.horizon for row in rows], np.int64)
     close = dict(zip(target.close_time.tolist(), target.close.tolist(), strict=True))
-    actual = np.array([close.get(int(moment), np.nan) for moment in times])
-    outcomes = Outcomes.of(times, horizons, np.array(list(first.values())), actual)
+    actual = np.array([close.get(moment, np.nan) for moment in times.tolist()])
+    outcomes = Outcomes.of(times, horizons, np.array([row.quantiles for row in rows]), actual)
     return advance(state, outcomes, plan.decided_at)

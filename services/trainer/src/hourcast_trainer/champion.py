@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from hourcast.contracts import HOUR_S, FloatArray, from_epoch
+from hourcast.verification import pinball
 from hourcast_trainer.calendar import TrainingPlan
 from hourcast_trainer.gate import decide
 from hourcast_trainer.measuring import Measured, common
-from hourcast_trainer.metrics import pinball
 from hourcast_trainer.paired import PairedTest, p_in_words, paired_test, weakest_without_a_week
 
 __all__ = ["Challenge", "best_width", "challenge", "due"]

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from hourcast.contracts import FloatArray
+from hourcast.verification import pinball
 from hourcast_trainer.measuring import Measured, common
-from hourcast_trainer.metrics import pinball
 from hourcast_trainer.paired import PairedTest, daily, daily_test, p_in_words, paired_test
 
 __all__ = ["Decision", "Look", "decide", "level_of_look", "pooled", "stays"]

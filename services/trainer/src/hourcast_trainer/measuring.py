@@ -8,10 +8,22 @@ import numpy as np
 from hourcast.contracts import HOUR_S, Bars, FloatArray, IntArray
 from hourcast.errors import DataError
 from hourcast.forecaster import HORIZONS, LEVELS, Forecaster, naive_quantiles
+from hourcast.verification import Figures, figures, pinball
 from hourcast_trainer.datasets import realised
-from hourcast_trainer.metrics import Scores, figures, pinball
 
-__all__ = ["Measured", "common", "measure", "measure_naive"]
+__all__ = ["Measured", "Scores", "common", "measure", "measure_naive"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Figures of one version on a span of hours: one hour ahead, and over all horizons."""
+
+    next_hour: Figures
+    all_horizons: Figures
+
+    def as_dict(self) -> dict[str, dict[str, float]]:
+        """JSON-ready."""
+        return {"next_hour": self.next_hour.as_dict(), "all_horizons": self.all_horizons.as_dict()}
 
 
 @dataclass(frozen=True, slots=True)

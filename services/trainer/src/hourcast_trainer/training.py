@@ -19,8 +19,7 @@ from hourcast_trainer.calibration import carried_on, warmed_up
 from hourcast_trainer.champion import challenge, due
 from hourcast_trainer.choice import Chooser
 from hourcast_trainer.gate import Decision, Look, decide, stays
-from hourcast_trainer.measuring import Measured, common, measure, measure_naive
-from hourcast_trainer.metrics import Scores
+from hourcast_trainer.measuring import Measured, Scores, common, measure, measure_naive
 from hourcast_trainer.models import MODELS, EpochLosses, FitRequest, Fitted, Hyper
 from hourcast_trainer.plots import calibration_plot, forecast_plot, loss_plot
 from hourcast_trainer.registry import RegisteredVersion, Registry

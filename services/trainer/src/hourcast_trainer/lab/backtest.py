@@ -17,6 +17,7 @@ import numpy as np
 from hourcast.contracts import HOUR_S, Bars, FloatArray, Golden, from_epoch
 from hourcast.forecaster import LEVELS, make_golden
 from hourcast.store import BacktestRows, Evaluation, Store
+from hourcast.verification import Figures, figures
 from hourcast_trainer.choice import Chooser, Question, questions_of
 from hourcast_trainer.gate import Decision, decide
 from hourcast_trainer.lab.walk import (
@@ -32,7 +33,6 @@ from hourcast_trainer.lab.walk import (
     walk_id,
 )
 from hourcast_trainer.measuring import Measured, common, measure, measure_naive
-from hourcast_trainer.metrics import Figures, figures
 from hourcast_trainer.models import MODELS, Fitted
 from hourcast_trainer.registry import Registry
 from hourcast_trainer.settings import TrainerSettings

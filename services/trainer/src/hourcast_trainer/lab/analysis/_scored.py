@@ -13,8 +13,8 @@ import numpy.typing as npt
 from hourcast.contracts import HOUR_S, FloatArray, IntArray
 from hourcast.errors import DataError
 from hourcast.forecaster import LEVELS
+from hourcast.verification import pinball
 from hourcast_trainer.lab.walk.rows import WalkRows
-from hourcast_trainer.metrics import pinball
 
 __all__ = ["WIDTHS", "BoolArray", "Scored", "common_origins", "score", "winkler"]
 
