@@ -38,7 +38,7 @@ each_kind = pytest.mark.parametrize("kind", MODELS)
 def _settings() -> TrainerSettings:
     """Settings of short fits that look at one exogenous series."""
     return TrainerSettings(
-        lstm_epochs=2, lstm_hidden=4, transformer_epochs=2, transformer_width=4, transformer_layers=2, boosting_rounds=4,
+        lstm_epochs=2, lstm_hidden=4, boosting_rounds=4,
         ensemble_members=("volatility", "boosting", "lstm"), feature_series=("QQQ",),
     )  # fmt: skip
 
@@ -73,7 +73,7 @@ def test_what_is_saved_forecasts_the_same(kind: str, fitted: Callable[[str], Fit
     assert read.spec.kind == kind
     np.testing.assert_array_equal(read.predict(_BARS, _ORIGINS).quantiles, _quantiles(fitted(kind), _BARS))
     found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    own = {"spec.json", "network.onnx"} if kind in ("boosting", "lstm", "transformer") else {"spec.json"}
+    own = {"spec.json", "network.onnx"} if kind in ("boosting", "lstm") else {"spec.json"}
     members = {
         f"members/{member}/{name}"
         for member in (_settings().ensemble_members if kind == "ensemble" else ())
@@ -130,7 +130,7 @@ def test_bars_after_an_origin_change_no_forecast(kind: str, fitted: Callable[[st
         np.testing.assert_array_equal(forecaster.predict(bars, known).quantiles, want, err_msg=how)
 
 
-@pytest.mark.parametrize("kind", ["boosting", "ensemble", "lstm", "transformer"])
+@pytest.mark.parametrize("kind", ["boosting", "ensemble", "lstm"])
 def test_what_it_looks_at_is_its_features(kind: str, fitted: Callable[[str], Fitted]) -> None:
     """A series that the settings name is among the symbols that serving must bring; without it a fit is another."""
     assert fitted(kind).forecaster().symbols == ("BTC/USDT", "QQQ")
@@ -161,7 +161,7 @@ def test_too_few_hours_are_told(
     assert str(caught.value).endswith("load more history with `hourcast etl backfill`")
 
 
-@pytest.mark.parametrize("kind", ["volatility", "boosting", "lstm", "transformer"])
+@pytest.mark.parametrize("kind", ["volatility", "boosting", "lstm"])
 def test_hyperparameters_that_were_chosen_are_used(kind: str, fitted: Callable[[str], Fitted]) -> None:
     """No hyperparameters are those of the first candidate; the last one's are told by the fit, and give another model."""
     first, *_, last = MODELS[kind].candidates(_settings())
@@ -171,7 +171,7 @@ def test_hyperparameters_that_were_chosen_are_used(kind: str, fitted: Callable[[
     assert other.forecaster().fingerprint != fitted(kind).forecaster().fingerprint
 
 
-@pytest.mark.parametrize("kind", ["boosting", "lstm", "transformer"])
+@pytest.mark.parametrize("kind", ["boosting", "lstm"])
 def test_an_export_that_differs_is_refused(kind: str, fitted: Callable[[str], Fitted]) -> None:
     """Beyond a ten-thousandth a network that gives something else than was fitted is told with the difference."""
     made = fitted(kind)

@@ -1,4 +1,4 @@
-"""LSTM and Transformer: they learn what there is to learn, believe nothing else, and look at no hour to come."""
+"""The network: it learns what there is to learn, and believes nothing else."""
 
 from datetime import timedelta
 
@@ -13,7 +13,6 @@ from hourcast_trainer.calendar import TrainingPlan, plan_for
 from hourcast_trainer.datasets import fit_features, make_samples, realised
 from hourcast_trainer.measuring import common, measure
 from hourcast_trainer.models import DEVICE_TOLERANCE, MODELS, EpochLosses, FitRequest, Fitted
-from hourcast_trainer.models.transformer import TransformerBody
 from hourcast_trainer.settings import TrainerSettings
 from tests.markets import START, market
 
@@ -21,13 +20,11 @@ _HOURS, _TEST_H = 3600, 720
 _END = START + (_HOURS - _TEST_H) * HOUR_S
 _PLAN = plan_for(from_epoch(_END) + timedelta(days=3), 5, 3650)
 
-each_network = pytest.mark.parametrize("kind", ["lstm", "transformer"])
+each_network = pytest.mark.parametrize("kind", ["lstm"])
 
 
 def _fit(kind: str, bars: Bars, plan: TrainingPlan = _PLAN, **settings: object) -> Fitted:
-    chosen = TrainerSettings.model_validate(
-        {"lstm_epochs": 10, "lstm_hidden": 8, "transformer_epochs": 10, "transformer_width": 8, **settings}
-    )
+    chosen = TrainerSettings.model_validate({"lstm_epochs": 10, "lstm_hidden": 8, **settings})
     hyper = {} if kind == "volatility" else {"learning_rate": 0.01}
     return MODELS[kind].fit(FitRequest({"BTC/USDT": bars}, plan, chosen, hyper))
 
@@ -63,7 +60,7 @@ def test_where_there_is_nothing_to_learn_nothing_is_believed(kind: str) -> None:
 def test_epochs_that_do_not_beat_the_start_are_not_kept(kind: str) -> None:
     """With a rate at which it can only get worse, no epoch is taken, and the quantiles are those of `volatility`."""
     bars = market(_HOURS, 4)
-    settings = TrainerSettings(lstm_hidden=8, transformer_width=8)
+    settings = TrainerSettings(lstm_hidden=8)
     told: list[EpochLosses] = []
     request = FitRequest({"BTC/USDT": bars}, _PLAN, settings, {"learning_rate": 3.0}, on_epoch=told.append)
     made = MODELS[kind].fit(request)
@@ -81,39 +78,17 @@ def test_epochs_that_do_not_beat_the_start_are_not_kept(kind: str) -> None:
     np.testing.assert_allclose(z[0], np.asarray(simple.spec.base), atol=0.05)
 
 
-def test_no_hour_of_the_transformer_sees_a_later_one() -> None:
-    """Whatever comes from an hour on, the states before it are the same; and the state that is read is the last."""
-    features = fit_features({"BTC/USDT": market(1600)}, "BTC/USDT", (), 12, START, _END)
-    torch.manual_seed(3)
-    body = TransformerBody(width=8, layers=3).module(features)
-    x = torch.randn(5, 12, features.width)
-    with torch.no_grad():
-        want = body.hidden(x)  # type: ignore[operator]
-        for hour in range(12):
-            moved = x.clone()
-            moved[:, hour:] += torch.randn(5, 12 - hour, features.width)
-            made = body.hidden(moved)  # type: ignore[operator]
-            assert torch.equal(made[:, :hour], want[:, :hour]), f"hour {hour} reached an earlier one"
-            assert (made[:, hour:] != want[:, hour:]).any(dim=-1).all(), (
-                f"hour {hour} reached not every later one"
-            )
-        torch.testing.assert_close(body(x), want[:, -1], atol=1e-6, rtol=1e-5)
-
-
 @each_network
 def test_devices_agree(kind: str) -> None:
     """The CPU and the device that `auto` finds (CUDA where there is one) give quantiles within the stated tolerance."""
     bars = market(_HOURS, 4, omen=0.6)
-    cpu, auto = (
-        _fit(kind, bars, trainer_device=device, lstm_epochs=3, transformer_epochs=3)
-        for device in ("cpu", "auto")
-    )
+    cpu, auto = (_fit(kind, bars, trainer_device=device, lstm_epochs=3) for device in ("cpu", "auto"))
     assert cpu.params["device"] == "cpu"
     assert auto.params["device"] == ("cuda" if torch.cuda.is_available() else "cpu")
     assert cpu.params["epochs"] == auto.params["epochs"] == 3
     apart = difference(cpu, auto, FitRequest({"BTC/USDT": bars}, _PLAN, TrainerSettings()))
     assert apart <= DEVICE_TOLERANCE
-    other = _fit(kind, bars, seed=8, lstm_epochs=3, transformer_epochs=3)
+    other = _fit(kind, bars, seed=8, lstm_epochs=3)
     assert difference(cpu, other, FitRequest({"BTC/USDT": bars}, _PLAN, TrainerSettings())) > DEVICE_TOLERANCE
 
 
@@ -132,7 +107,7 @@ def test_rounding_stays_far_within_the_tolerance(kind: str) -> None:
         bars.close,
         bars.volume * noise,
     )
-    one, other = (_fit(kind, part, lstm_epochs=3, transformer_epochs=3) for part in (bars, off))
+    one, other = (_fit(kind, part, lstm_epochs=3) for part in (bars, off))
     assert one.network != other.network
     request = FitRequest({"BTC/USDT": bars}, _PLAN, TrainerSettings())
     assert difference(one, other, request) <= DEVICE_TOLERANCE / 10

@@ -76,15 +76,6 @@ class TrainerSettings(StreamSettings):
     lstm_hidden: Annotated[int, Field(ge=2, le=512, description="width of the LSTM")] = 16
     lstm_window_h: Annotated[int, Field(ge=2, le=336, description="hours that the LSTM looks at")] = 24
     lstm_epochs: Annotated[int, Field(ge=1, le=1000, description="epochs at most; it stops early")] = 6
-    transformer_width: Annotated[
-        int,
-        Field(ge=4, le=512, multiple_of=2, description="width of the Transformer; even, for its two heads"),
-    ] = 16
-    transformer_layers: Annotated[int, Field(ge=1, le=8, description="layers of the Transformer")] = 1
-    transformer_window_h: Annotated[
-        int, Field(ge=2, le=336, description="hours that the Transformer looks at")
-    ] = 24
-    transformer_epochs: Annotated[int, Field(ge=1, le=1000, description="epochs at most; it stops early")] = 6
     boosting_rounds: Annotated[
         int, Field(ge=3, le=2000, description="trees of gradient boosting for each of six horizons")
     ] = 60

@@ -28,7 +28,6 @@ from hourcast_trainer.models.ensemble import EnsembleModel
 from hourcast_trainer.models.lstm import LstmModel
 from hourcast_trainer.models.naive import NaiveModel
 from hourcast_trainer.models.prophet import ProphetModel
-from hourcast_trainer.models.transformer import TransformerModel
 from hourcast_trainer.models.volatility import VolatilityModel
 
 __all__ = [
@@ -58,7 +57,6 @@ _KINDS = (
     Kind(VolatilityModel()),
     Kind(BoostingModel()),
     Kind(LstmModel(), title="LSTM", spoken="the LSTM"),
-    Kind(TransformerModel()),
     Kind(EnsembleModel(MODELS), spoken="the ensemble"),
     Kind(ProphetModel(), title="Prophet", spoken="Prophet"),
 )

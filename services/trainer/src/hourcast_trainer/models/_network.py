@@ -1,6 +1,6 @@
 """What the networks share: a quantile head, a descent that is judged on hours it did not see, and their ONNX graph.
 
-A body (LSTM, Transformer) turns a window of features into a state. From it the head reads, at a few horizons, the
+A body (the LSTM) turns a window of features into a state. From it the head reads, at a few horizons, the
 logarithm of how much wider than the volatility makes expect the coming returns are, and a tilt between the side below
 and the side above the median; other horizons are interpolated over the logarithm of the horizon. The median is the
 last close. The head starts at nought: an untrained network gives the empirical quantiles, which cannot cross.
