@@ -11,7 +11,7 @@ from hourcast.forecaster import HORIZONS, LEVELS, Forecaster, naive_quantiles
 from hourcast.verification import Figures, figures, pinball
 from hourcast_trainer.datasets import realised
 
-__all__ = ["Measured", "Scores", "common", "measure", "measure_naive"]
+__all__ = ["Measured", "Scores", "common", "measure", "measure_naive", "uncalibrated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,3 +113,13 @@ def common(*parts: Measured) -> tuple[Measured, ...]:
     for part in parts[1:]:
         shared = np.intersect1d(shared, part.origin)
     return tuple(part.take(np.flatnonzero(np.isin(part.origin, shared))) for part in parts)
+
+
+def uncalibrated(forecaster: Forecaster, bars: Mapping[str, Bars], start_s: int, end_s: int) -> Measured:
+    """Forecasts of a span as they were fitted.
+
+    The online calibration that a version carries is production's of a certain day: a candidate has none yet, and
+    a later one would know what came in the span.
+    """
+    shape = (len(forecaster.spec.horizons), len(forecaster.spec.levels))
+    return measure(forecaster, bars, start_s, end_s, shift=np.zeros(shape))

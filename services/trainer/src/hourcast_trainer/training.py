@@ -1,28 +1,27 @@
 """One scheduled training: due or not, fit, gate, register, alias."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 from threadpoolctl import threadpool_limits
 
-from hourcast.contracts import CHAMPION, Bars, alias_kind, date_alias
+from hourcast.contracts import CHAMPION, Bars, date_alias
 from hourcast.errors import DataError, UnavailableError
-from hourcast.forecaster import Forecaster, load, make_golden
+from hourcast.forecaster import load, make_golden
 from hourcast.store import Evaluation, Store
 from hourcast_trainer.calendar import TrainingPlan, next_due, plan_of
 from hourcast_trainer.calibration import carried_on, warmed_up
-from hourcast_trainer.champion import challenge, due
+from hourcast_trainer.championship import Championship, dated, incumbent_of
 from hourcast_trainer.choice import Chooser
 from hourcast_trainer.gate import Decision, Look, decide, stays
-from hourcast_trainer.measuring import Measured, Scores, common, measure, measure_naive
+from hourcast_trainer.measuring import Measured, Scores, common, measure, measure_naive, uncalibrated
 from hourcast_trainer.models import MODELS, EpochLosses, FitRequest, Fitted, Hyper
 from hourcast_trainer.plots import calibration_plot, forecast_plot, loss_plot
-from hourcast_trainer.registry import RegisteredVersion, Registry
+from hourcast_trainer.registry import Registry
 from hourcast_trainer.settings import TrainerSettings
 
 __all__ = ["Outcome", "read_bars", "train_once"]
@@ -112,7 +111,7 @@ def _train(
             f"alias {alias} -> version {floor} (naive): {have} hours of history are too few for the {settings.model_kind} model",
             tuple(versions), alias, floor,
         )  # fmt: skip
-    job.hold_challenge([v for v in production if v.gate == "passed"])
+    job.championship.hold_challenge([v for v in production if v.gate == "passed"])
     version, decision = job.train_candidate(alias)
     versions.append(version)
     reasons.append(decision.reason)
@@ -121,7 +120,7 @@ def _train(
     elif floor is not None:
         served = floor
     else:
-        incumbent = _incumbent(registry)
+        incumbent = incumbent_of(registry)
         if incumbent is not None and job.holds(incumbent):
             return Outcome(
                 "trained",
@@ -139,17 +138,6 @@ def _train(
     )  # fmt: skip
 
 
-def _dated(registry: Registry) -> list[int]:
-    """The versions behind the date aliases, the newest alias first; each once."""
-    dated = {alias: version for alias, version in registry.aliases().items() if alias_kind(alias) == "date"}
-    return list(dict.fromkeys(dated[alias] for alias in sorted(dated, reverse=True)))
-
-
-def _incumbent(registry: Registry) -> int | None:
-    """The version behind the newest date alias."""
-    return next(iter(_dated(registry)), None)
-
-
 class _Job:
     """Fits, measures and registers on one plan."""
 
@@ -164,6 +152,7 @@ class _Job:
     ) -> None:
         self._settings, self._store, self._registry = settings, store, registry
         self._plan, self._bars, self._say = plan, bars, say
+        self.championship = Championship(settings, store, registry, plan, bars, say)
         self._naive = measure_naive(bars[settings.target.symbol], plan.gate_start_s, plan.gate_end_s)
 
     def register_floor(self, alias: str, why: str) -> int:
@@ -174,7 +163,7 @@ class _Job:
         self._record(version, fitted, alias, "naive", self._naive.scores, self._naive.scores, decision)
         self._give(version, alias, decision)
         if CHAMPION not in self._registry.aliases():
-            self._crown(version, None, "the first champion: there was none to compare it with")
+            self.championship.crown(version, None, "the first champion: there was none to compare it with")
         return version
 
     def train_candidate(self, alias: str) -> tuple[int, Decision]:
@@ -190,7 +179,7 @@ class _Job:
                 )
             )
         measured = measure(fitted.forecaster(), self._bars, self._plan.gate_start_s, self._plan.gate_end_s)
-        champion = self._champion()
+        champion = self.championship.holder_on_window()
         parts = common(measured, self._naive, *([champion[1]] if champion else []))
         baselines = {"naive": parts[1]}
         if champion:
@@ -225,7 +214,7 @@ class _Job:
         target = self._bars[self._settings.target.symbol]
         state = None
         # The naive floor has none; what was served before it has, and production's record leads on from there.
-        for served in _dated(self._registry)[:_CALIBRATIONS]:
+        for served in dated(self._registry)[:_CALIBRATIONS]:
             try:
                 state = load(self._registry.forecaster_of(served)).spec.conformal
             except DataError as error:
@@ -245,119 +234,13 @@ class _Job:
     def holds(self, version: int) -> bool:
         """Whether a version that is served may go on: on this window too it is no worse than naive."""
         try:
-            measured = self._uncalibrated(
-                load(self._registry.forecaster_of(version)), self._plan.gate_start_s
-            )
+            forecaster = load(self._registry.forecaster_of(version))
+            measured = uncalibrated(forecaster, self._bars, self._plan.gate_start_s, self._plan.gate_end_s)
         except DataError as error:
             _LOG.warning("version %d cannot be measured: %s", version, error)
             return False
         ours, theirs = common(measured, self._naive)
         return stays(ours, theirs, self._settings.gate_margin)
-
-    def _uncalibrated(self, forecaster: Forecaster, start_s: int) -> Measured:
-        """Forecasts up to the end of the held-out window as they were fitted.
-
-        The online calibration that a version carries is production's of a certain day: a candidate has none yet, and
-        a later one would know what came in the span.
-        """
-        shape = (len(forecaster.spec.horizons), len(forecaster.spec.levels))
-        return measure(forecaster, self._bars, start_s, self._plan.gate_end_s, shift=np.zeros(shape))
-
-    def _champion(self) -> tuple[int, Measured] | None:
-        version = self._registry.aliases().get(CHAMPION)
-        if version is None:
-            return None
-        try:
-            forecaster = load(self._registry.forecaster_of(version))
-            return version, self._uncalibrated(forecaster, self._plan.gate_start_s)
-        except DataError as error:
-            _LOG.warning("champion (version %d) cannot be measured and is left out: %s", version, error)
-            return None
-
-    def hold_challenge(self, passed: list[RegisteredVersion]) -> None:
-        """Let the version whose turn it is challenge the champion; `passed` are those that passed their gate."""
-        champion = self._registry.aliases().get(CHAMPION)
-        if champion is None:
-            self._fill("no version was champion any more")
-            return
-        try:
-            holder = load(self._registry.forecaster_of(champion))
-        except DataError as error:
-            self._fill(f"version {champion} cannot be run any more: {error}", champion)
-            return
-        versions = {v.version: v for v in passed}
-        turn = due(
-            {v.version: (v.trained_through, v.challenged) for v in passed if v.trained_through}
-            | {champion: (holder.spec.trained_through, True)},
-            champion, self._plan, self._settings.champion_days,
-        )  # fmt: skip
-        if turn is None:
-            return
-        newest, start = versions[turn[0]], turn[1]
-        try:
-            challenger = load(self._registry.forecaster_of(newest.version))
-            ours, theirs = common(
-                self._uncalibrated(challenger, int(start.timestamp())),
-                self._uncalibrated(holder, int(start.timestamp())),
-            )
-        except DataError as error:
-            _LOG.warning("version %d cannot challenge the champion: %s", newest.version, error)
-            return
-        s = self._settings
-        held = challenge(
-            ours, theirs, f"version {champion}", level=s.champion_p, margin=s.gate_margin, gate_level=s.gate_p
-        )
-        evidence = self._evidence(newest.version, champion, held.evidence)
-        self._store.save_evaluation(
-            Evaluation(
-                model=s.model_name,
-                version=newest.version,
-                alias=newest.alias,
-                kind=newest.kind,
-                stage="champion",
-                baseline=f"v{champion}",
-                window_start=start,
-                window_end=self._plan.gate_end,
-                passed=held.won,
-                figures={
-                    "candidate": ours.scores.as_dict(),
-                    "baseline": theirs.scores.as_dict(),
-                    "evidence": evidence,
-                },
-                reason=held.reason,
-                made_at=self._plan.decided_at,
-            )
-        )
-        if held.won:
-            self._registry.crown(newest.version, evidence)
-            self._say(f"champion -> version {newest.version}: {held.reason}")
-        else:
-            self._say(
-                f"version {champion} stays champion, version {newest.version} challenged it: {held.reason}"
-            )
-        self._registry.note_challenge(
-            newest.version, f"{'won' if held.won else 'lost'} against version {champion}"
-        )
-
-    def _fill(self, why: str, but: int | None = None) -> None:
-        """Give a place that nobody can defend to the version that is served, if that one can be run."""
-        version = _incumbent(self._registry)
-        if version is None or version == but:
-            return
-        try:
-            load(self._registry.forecaster_of(version))
-        except DataError as error:
-            _LOG.warning("version %d cannot become champion: %s", version, error)
-        else:
-            self._crown(version, but, f"{why}; what is served takes the place without a comparison")
-
-    def _crown(self, version: int, before: int | None, reason: str) -> None:
-        self._registry.crown(version, self._evidence(version, before, {"reason": reason}))
-        self._say(f"champion -> version {version}: {reason}")
-
-    def _evidence(self, version: int, champion: int | None, found: Mapping[str, Any]) -> dict[str, Any]:
-        at = self._plan.decided_at.isoformat()
-        return {"challenger": version, "champion": champion, "decided_at": at, **found}
 
     def _register(self, fitted: Fitted, measured: Measured, decision: Decision, alias: str) -> int:
         scores = measured.scores
