@@ -110,13 +110,7 @@ class Actor:
                 _LOG.info("version %d (alias %s) is served: %s", version, alias, reason)
                 self._note("rolled", version, alias, reason)
             case Mirror(pin, hold, decided):
-                self._target.annotate(
-                    {
-                        PIN_ANNOTATION: None if pin is None else str(pin),
-                        HOLD_ANNOTATION: "true" if hold else None,
-                        DECIDED_ANNOTATION: str(decided),
-                    }
-                )
+                self._target.annotate(_marks(pin, hold, decided))
             case NotePin(pin, before):
                 if pin is not None:
                     self._note("pinned", pin, None, "set on the Deployment")
@@ -188,6 +182,15 @@ class Actor:
         )
         self._metrics.roll_seconds.observe(max(0.0, took_s))
         return started.reason
+
+
+def _marks(pin: int | None, hold: bool, decided: int) -> dict[str, str | None]:
+    """The annotations that show what was decided."""
+    return {
+        PIN_ANNOTATION: None if pin is None else str(pin),
+        HOLD_ANNOTATION: "true" if hold else None,
+        DECIDED_ANNOTATION: str(decided),
+    }
 
 
 def _considered(aliases: Mapping[str, int]) -> dict[str, int]:

@@ -20,7 +20,7 @@ import numpy as np
 from hourcast.contracts import HOUR_S, FloatArray, from_epoch
 from hourcast.verification import pinball
 from hourcast_trainer.calendar import TrainingPlan
-from hourcast_trainer.gate import decide
+from hourcast_trainer.gate import Decision, decide
 from hourcast_trainer.measuring import Measured, common
 from hourcast_trainer.paired import PairedTest, p_in_words, paired_test, weakest_without_a_week
 
@@ -93,9 +93,71 @@ def due(
     return newest, since(newest) + (plan.gate_start - plan.train_end)
 
 
+@dataclass(frozen=True, slots=True)
+class _Proofs:
+    """Tests of the gain over all days and without the best week (`week`); against the champion as it is, and `width` times as wide."""
+
+    share: float
+    plain: PairedTest
+    rest: PairedTest
+    week: str
+    width: float
+    fitted: PairedTest
+    fitted_rest: PairedTest
+    fitted_week: str
+
+    @property
+    def p(self) -> float:
+        """Of the weakest."""
+        return max(self.plain.p, self.rest.p, self.fitted.p, self.fitted_rest.p)
+
+
 def _without(gain: FloatArray, rows: Measured) -> tuple[PairedTest, str]:
     first, test = weakest_without_a_week(gain, rows.origin)
     return test, f"{from_epoch(first):%Y-%m-%d}"
+
+
+def _proofs(ours: Measured, theirs: Measured) -> _Proofs:
+    levels, actual, held = theirs.levels, theirs.actual[:, 0], theirs.quantiles[:, 0]
+    loss, other = ours.next_hour_loss, theirs.next_hour_loss
+    gain = other - loss
+    rest, week = _without(gain, ours)
+    width = best_width(actual, held, levels)
+    centre = held[:, list(levels).index(0.5)][:, None]
+    against_width = pinball(actual, centre + width * (held - centre), levels) - loss
+    fitted_rest, fitted_week = _without(against_width, ours)
+    share = float(gain.mean() / other.mean()) if other.mean() else 0.0
+    plain, fitted = paired_test(gain, ours.origin), paired_test(against_width, ours.origin)
+    return _Proofs(share, plain, rest, week, width, fitted, fitted_rest, fitted_week)
+
+
+def _sentence(found: _Proofs, over_all: Decision | None, rival: str, level: float) -> str:
+    """Why a challenge was won, or at which proof it was lost."""
+    amount = f"{100 * abs(found.share):.1f} % {'less' if found.share > 0 else 'more'} loss"
+    how = f"{100 * abs(found.width - 1):.0f} % {'wider' if found.width > 1 else 'narrower'}"
+    asked = f"and {level:g} is asked for"
+    plain, rest, fitted, fitted_rest = found.plain, found.rest, found.fitted, found.fitted_rest
+    if not plain.p < level:
+        return f"not proved better than {rival}: {amount} over {plain.days} days ({p_in_words(plain.p)}, {asked})"
+    if not rest.p < level:
+        return (
+            f"not proved better than {rival} without the week from {found.week}: {p_in_words(plain.p)} with it, "
+            f"{p_in_words(rest.p)} without, {asked}"
+        )
+    if not fitted.p < level:
+        return f"{rival} with intervals {how} would have done nearly as well: {p_in_words(fitted.p)} against it, {asked}"
+    if not fitted_rest.p < level:
+        return (
+            f"not proved better than {rival} with intervals {how} without the week from {found.fitted_week}: "
+            f"{p_in_words(fitted.p)} with it, {p_in_words(fitted_rest.p)} without, {asked}"
+        )
+    assert over_all is not None
+    if not over_all.passed:
+        return f"better than {rival} one hour ahead, but {over_all.reason}"
+    return (
+        f"better than {rival}: {amount} over {plain.days} days ({p_in_words(plain.p)}, "
+        f"without the week that helped most {p_in_words(max(rest.p, fitted_rest.p))}, {asked})"
+    )
 
 
 def challenge(
@@ -109,66 +171,28 @@ def challenge(
 ) -> Challenge:
     """Hold a challenge on the hours that both forecast; `rival` names the champion in the sentence."""
     ours, theirs = common(challenger, champion)
-    levels, actual, held = theirs.levels, theirs.actual[:, 0], theirs.quantiles[:, 0]
-    loss, other = ours.next_hour_loss, theirs.next_hour_loss
-    gain = other - loss
-    test = paired_test(gain, ours.origin)
-    rest, week = _without(gain, ours)
-    width = best_width(actual, held, levels)
-    centre = held[:, list(levels).index(0.5)][:, None]
-    against_width = pinball(actual, centre + width * (held - centre), levels) - loss
-    fitted = paired_test(against_width, ours.origin)
-    fitted_rest, fitted_week = _without(against_width, ours)
-    share = float(gain.mean() / other.mean()) if other.mean() else 0.0
-    proved = max(test.p, rest.p, fitted.p, fitted_rest.p) < level
-    over_all = decide(ours, {"champion": theirs}, margin, gate_level) if proved else None
+    found = _proofs(ours, theirs)
+    over_all = decide(ours, {"champion": theirs}, margin, gate_level) if found.p < level else None
     won = over_all is not None and over_all.passed
-
-    amount = f"{100 * abs(share):.1f} % {'less' if share > 0 else 'more'} loss"
-    how = f"{100 * abs(width - 1):.0f} % {'wider' if width > 1 else 'narrower'}"
-    if won:
-        reason = (
-            f"better than {rival}: {amount} over {test.days} days ({p_in_words(test.p)}, "
-            f"without the week that helped most {p_in_words(max(rest.p, fitted_rest.p))}, and {level:g} is asked for)"
-        )
-    elif not test.p < level:
-        reason = f"not proved better than {rival}: {amount} over {test.days} days ({p_in_words(test.p)}, and {level:g} is asked for)"
-    elif not rest.p < level:
-        reason = (
-            f"not proved better than {rival} without the week from {week}: {p_in_words(test.p)} with it, "
-            f"{p_in_words(rest.p)} without, and {level:g} is asked for"
-        )
-    elif not fitted.p < level:
-        reason = (
-            f"{rival} with intervals {how} would have done nearly as well: "
-            f"{p_in_words(fitted.p)} against it, and {level:g} is asked for"
-        )
-    elif not fitted_rest.p < level:
-        reason = (
-            f"not proved better than {rival} with intervals {how} without the week from {fitted_week}: "
-            f"{p_in_words(fitted.p)} with it, {p_in_words(fitted_rest.p)} without, and {level:g} is asked for"
-        )
-    else:
-        assert over_all is not None
-        reason = f"better than {rival} one hour ahead, but {over_all.reason}"
+    reason = _sentence(found, over_all, rival, level)
     evidence = {
         "start": from_epoch(int(ours.origin[0])).isoformat(),
         "end": from_epoch(int(ours.origin[-1]) + HOUR_S).isoformat(),
         "hours": len(ours.origin),
-        "days": test.days,
-        "loss": float(loss.mean()),
-        "champion_loss": float(other.mean()),
-        "gain": test.gain,
-        "gain_share": share,
-        "t": test.t,
-        "p": test.p,
+        "days": found.plain.days,
+        "loss": float(ours.next_hour_loss.mean()),
+        "champion_loss": float(theirs.next_hour_loss.mean()),
+        "gain": found.plain.gain,
+        "gain_share": found.share,
+        "t": found.plain.t,
+        "p": found.plain.p,
         "level": level,
-        "without_best_week": {"from": week, "gain": rest.gain, "p": rest.p},
+        "without_best_week": {"from": found.week, "gain": found.rest.gain, "p": found.rest.p},
         "champion_refitted": {
-            "width": width,
-            "gain": fitted.gain,
-            "p": fitted.p,
-            "without_best_week": {"from": fitted_week, "p": fitted_rest.p},
+            "width": found.width,
+            "gain": found.fitted.gain,
+            "p": found.fitted.p,
+            "without_best_week": {"from": found.fitted_week, "p": found.fitted_rest.p},
         },
         "all_horizons": None
         if over_all is None

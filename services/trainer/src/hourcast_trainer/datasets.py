@@ -12,6 +12,7 @@ from hourcast.features import (
     VOL_LAGS,
     ExogenousFeature,
     FeatureSpec,
+    Grid,
     build,
     hourly_grid,
     log_volatilities,
@@ -43,6 +44,34 @@ class Samples:
         return Samples(self.origin[chosen], self.x[chosen], self.z[chosen])
 
 
+def _seasonal_factors(grid: Grid, start_s: int) -> FloatArray:
+    """(168,) of the hours of the week: how wide returns are in them, around 1."""
+    inside = (grid.close_time > start_s) & grid.real
+    inside[0] = False
+    square = grid.log_return[inside] ** 2
+    # One jump must not make its hour of the week look wild for a year.
+    square = np.minimum(square, np.quantile(square, 0.995))
+    slot = hour_of_week(grid.close_time[inside])
+    total = np.bincount(slot, weights=square, minlength=168)
+    count = np.bincount(slot, minlength=168)
+    # An hour of the week is seen a few dozen times, so its variance leans on its neighbours and on the mean.
+    smooth, seen = (np.convolve(np.tile(a, 3), [0.5, 1, 0.5], "same")[168:336] for a in (total, count))
+    variance = (smooth + _SEASONAL_PRIOR * square.mean()) / (seen + _SEASONAL_PRIOR)
+    factor: FloatArray = np.sqrt(variance / variance.mean())
+    return factor
+
+
+def _exogenous(bars: Mapping[str, Bars], series: Series, start_s: int, end_s: int) -> ExogenousFeature:
+    part = bars.get(series.symbol, Bars.empty(series.symbol)).known_at(end_s)
+    moves = np.diff(np.log(part.close[part.close_time > start_s]))
+    scale = float(np.std(moves)) if len(moves) > 100 else 0.0
+    return ExogenousFeature(
+        symbol=series.symbol,
+        max_staleness_s=int(series.max_staleness_h * HOUR_S),
+        scale=max(scale, 1e-4),
+    )
+
+
 def fit_features(
     bars: Mapping[str, Bars],
     target: str,
@@ -66,19 +95,7 @@ def fit_features(
             f"only {np.count_nonzero(known)} whole hours of {target} to learn a volatility from, "
             f"{_MIN_ORIGINS} are needed; load more history with `hourcast etl backfill`"
         )
-    inside = (grid.close_time > start_s) & grid.real
-    inside[0] = False
-    square = grid.log_return[inside] ** 2
-    # One jump must not make its hour of the week look wild for a year.
-    square = np.minimum(square, np.quantile(square, 0.995))
-    slot = hour_of_week(grid.close_time[inside])
-    total = np.bincount(slot, weights=square, minlength=168)
-    count = np.bincount(slot, minlength=168)
-    # An hour of the week is seen a few dozen times, so its variance leans on its neighbours and on the mean.
-    smooth, seen = (np.convolve(np.tile(a, 3), [0.5, 1, 0.5], "same")[168:336] for a in (total, count))
-    variance = (smooth + _SEASONAL_PRIOR * square.mean()) / (seen + _SEASONAL_PRIOR)
-    factor = np.sqrt(variance / variance.mean())
-
+    factor = _seasonal_factors(grid, start_s)
     origins = grid.close_time[known]
     volatility, last = log_volatilities(grid, factor, halflives_h)[known], grid.close[known]
     # What a forecast from an hour starts from is what was known at its close, as in `features.build`.
@@ -87,22 +104,12 @@ def fit_features(
         volatility[i] = log_volatilities(hours, factor, halflives_h, first=len(hours.close_time) - 1)[0]
         last[i] = hours.close[-1]
     change = np.log(realised(bars[target].known_at(end_s), origins) / last[:, None])
-    weights = fit_volatility(volatility, season(factor, origins, HORIZONS), change, HORIZONS, halflives_h)
-    others = []
-    for series in exogenous:
-        part = bars.get(series.symbol, Bars.empty(series.symbol)).known_at(end_s)
-        moves = np.diff(np.log(part.close[part.close_time > start_s]))
-        scale = float(np.std(moves)) if len(moves) > 100 else 0.0
-        others.append(
-            ExogenousFeature(
-                symbol=series.symbol,
-                max_staleness_s=int(series.max_staleness_h * HOUR_S),
-                scale=max(scale, 1e-4),
-            )
-        )
+    weights = fit_volatility(
+        volatility, season(factor.tolist(), origins, HORIZONS), change, HORIZONS, halflives_h
+    )
     return FeatureSpec(
         target=target,
-        exogenous=tuple(others),
+        exogenous=tuple(_exogenous(bars, series, start_s, end_s) for series in exogenous),
         window=window,
         seasonal=tuple(factor.tolist()),
         volatility=weights,

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from hourcast import __version__
 from hourcast.contracts import CHAMPION, CHAMPION_EVIDENCE, Bars, Golden, alias_date
 from hourcast.errors import UnavailableError
-from hourcast.forecaster import save
+from hourcast.forecaster import ForecasterSpec, save
 from hourcast_trainer.gate import Decision
 from hourcast_trainer.models import EpochLosses, Fitted
 from hourcast_trainer.settings import TrainerSettings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from mlflow.models.model import ModelInfo
 
 __all__ = ["RegisteredVersion", "Registry", "registered"]
 
@@ -243,31 +244,35 @@ class Registry:
             self._log_metrics(run.info.run_id, fitted.epochs, metrics)
             for name, figure in plots.items():
                 mlflow.log_figure(figure, f"plots/{name}.png")
-            example = _example(golden)
-            from mlflow.models import ModelSignature
-            from mlflow.types.schema import ColSpec, Schema
-
-            columns = [("symbol", "string"), ("open_time", "long"), ("close_time", "long")]
-            columns += [(name, "double") for name in ("open", "high", "low", "close", "volume")]
-            outputs = [("origin", "long"), ("target_time", "long"), ("horizon", "long")]
-            outputs += [(f"q{level:.2f}", "double") for level in spec.levels]
             # MLflow prints there what we tell better; its errors are raised.
             with contextlib.redirect_stderr(io.StringIO()):
-                info = mlflow.pyfunc.log_model(
-                    name="model",
-                    python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-                    artifacts={"forecaster": str(directory), "golden": str(Path(folder) / "golden.json")},
-                    signature=ModelSignature(
-                        Schema([ColSpec(kind, name) for name, kind in columns]),
-                        Schema([ColSpec(kind, name) for name, kind in outputs]),
-                    ),
-                    input_example=example,
-                    pip_requirements=_REQUIREMENTS,
-                )
+                info = self._log_model(Path(folder), spec, golden)
                 version = mlflow.register_model(
                     info.model_uri, self._name, tags=_version_tags(fitted, stage, metrics, decision, alias)
                 )
             return int(version.version)
+
+    def _log_model(self, folder: Path, spec: ForecasterSpec, golden: Golden) -> "ModelInfo":
+        """Log what lies in `folder` as a model that MLflow can serve by itself."""
+        from mlflow.models import ModelSignature
+        from mlflow.types.schema import ColSpec, Schema
+
+        columns = [("symbol", "string"), ("open_time", "long"), ("close_time", "long")]
+        columns += [(name, "double") for name in ("open", "high", "low", "close", "volume")]
+        outputs = [("origin", "long"), ("target_time", "long"), ("horizon", "long")]
+        outputs += [(f"q{level:.2f}", "double") for level in spec.levels]
+        info: ModelInfo = self._mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+            artifacts={"forecaster": str(folder / "forecaster"), "golden": str(folder / "golden.json")},
+            signature=ModelSignature(
+                Schema([ColSpec(kind, name) for name, kind in columns]),
+                Schema([ColSpec(kind, name) for name, kind in outputs]),
+            ),
+            input_example=_example(golden),
+            pip_requirements=_REQUIREMENTS,
+        )
+        return info
 
     def keep_report(
         self, title: str, html: str, figures: Mapping[str, Any], metrics: Mapping[str, float]
