@@ -1,17 +1,6 @@
 """How good the forecasts of a walk were, of every kind beside the reference. Pure functions of arrays."""
 
-from hourcast_trainer.lab.analysis._analysis import (
-    Ablation,
-    AblationFigures,
-    Analysis,
-    Horizons,
-    HoursOfWeek,
-    KindResult,
-    Matrix,
-    Span,
-    SpanResult,
-    analyse,
-)
+from hourcast_trainer.lab.analysis._analysis import analyse
 from hourcast_trainer.lab.analysis._calibration import OverTime, Pit, over_time, pit
 from hourcast_trainer.lab.analysis._cuts import (
     Cut,
@@ -22,6 +11,17 @@ from hourcast_trainer.lab.analysis._cuts import (
     quintiles,
     skill,
     trailing_volatility,
+)
+from hourcast_trainer.lab.analysis._results import (
+    Ablation,
+    AblationFigures,
+    Analysis,
+    Horizons,
+    HoursOfWeek,
+    KindResult,
+    Matrix,
+    Span,
+    SpanResult,
 )
 from hourcast_trainer.lab.analysis._scored import WIDTHS, Scored, common_origins, score, winkler
 from hourcast_trainer.lab.analysis._statistics import (

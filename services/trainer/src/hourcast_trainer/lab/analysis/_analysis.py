@@ -2,18 +2,15 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
 
 import numpy as np
 
 from hourcast.contracts import HOUR_S, FloatArray, IntArray
 from hourcast.errors import ConfigurationError
 from hourcast.forecaster import LEVELS
-from hourcast_trainer.lab.analysis._calibration import OverTime, Pit, over_time, pit
+from hourcast_trainer.lab.analysis._calibration import over_time, pit
 from hourcast_trainer.lab.analysis._cuts import (
     Cut,
-    Skill,
     cut,
     hours_of_week,
     months,
@@ -21,177 +18,31 @@ from hourcast_trainer.lab.analysis._cuts import (
     skill,
     trailing_volatility,
 )
+from hourcast_trainer.lab.analysis._results import (
+    Ablation,
+    AblationFigures,
+    Analysis,
+    Horizons,
+    HoursOfWeek,
+    KindResult,
+    Matrix,
+    Span,
+    SpanResult,
+)  # fmt: skip
 from hourcast_trainer.lab.analysis._scored import BoolArray, Scored, common_origins, score
 from hourcast_trainer.lab.analysis._statistics import (
-    DieboldMariano,
     Interval,
     diebold_mariano,
     ratio_interval,
 )
-from hourcast_trainer.lab.analysis._verdicts import Verdict, verdicts
+from hourcast_trainer.lab.analysis._verdicts import verdicts
 from hourcast_trainer.lab.walk.rows import WalkRows
 from hourcast_trainer.models import COMPARED, MODELS
 
-__all__ = [
-    "Ablation",
-    "AblationFigures",
-    "Analysis",
-    "Horizons",
-    "HoursOfWeek",
-    "KindResult",
-    "Matrix",
-    "Span",
-    "SpanResult",
-    "analyse",
-]
+__all__ = ["analyse"]
 
+_ALL = slice(None)
 _ABLATION = re.compile(r"^([a-z][a-z0-9_]*)([+-])(.+)$")
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Forecasts made at or after `start_s` whose close came no later than `end_s`, epoch seconds."""
-
-    name: str
-    start_s: int
-    end_s: int
-
-
-@dataclass(frozen=True, slots=True)
-class Horizons:
-    """Figures by horizon, each (H,); `coverage` and `raw_coverage` (3, H) of the intervals of 50, 80 and 90 %.
-
-    `p` is that of Diebold and Mariano's test of the pinball loss against the reference's.
-    """
-
-    pinball_ratio: FloatArray
-    raw_pinball_ratio: FloatArray
-    winkler_ratio: FloatArray
-    raw_winkler_ratio: FloatArray
-    rmse_ratio: FloatArray
-    mae_ratio: FloatArray
-    coverage: FloatArray
-    raw_coverage: FloatArray
-    p: FloatArray
-
-
-@dataclass(frozen=True, slots=True)
-class HoursOfWeek:
-    """Figures one hour ahead by the hour of the week that is forecast, each (168,), from Monday 00:00 UTC."""
-
-    n: IntArray
-    pinball_ratio: FloatArray
-    coverage_90: FloatArray
-
-
-@dataclass(frozen=True, slots=True)
-class KindResult:
-    """What is said of one kind over one span.
-
-    `next_hour` and `all_horizons` test the pinball loss (one hour ahead, and the mean over the horizons of an origin) against the
-    reference's; the intervals are of its ratio to the reference's, at 95 %. `pits` are of the shortest and the longest horizon.
-    """
-
-    kind: str
-    total: Skill
-    months: Mapping[str, Skill]
-    month_intervals: Mapping[str, Interval]
-    quintiles: tuple[Skill, ...]
-    hours_of_week: HoursOfWeek
-    horizons: Horizons
-    next_hour: DieboldMariano
-    next_hour_interval: Interval
-    all_horizons: DieboldMariano
-    all_horizons_interval: Interval
-    pits: tuple[Pit, ...]
-    verdicts: tuple[Verdict, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    """Each kind against each other: `p` (K, K) of "the row's pinball loss is smaller than the column's", NaN on the diagonal."""
-
-    kinds: tuple[str, ...]
-    p: FloatArray
-
-
-@dataclass(frozen=True, slots=True)
-class SpanResult:
-    """Every kind over one span. `volatility_edges` (6,) bound the fifths of trailing volatility, shares of the price over a day."""
-
-    span: Span
-    kinds: Mapping[str, KindResult]
-    next_hour: Matrix
-    all_horizons: Matrix
-    volatility_edges: FloatArray
-
-
-@dataclass(frozen=True, slots=True)
-class AblationFigures:
-    """What a part is worth over one span: by which share the pinball loss falls when it is there, and p of "it falls by luck"."""
-
-    n: int
-    gain_next_hour: float
-    interval_next_hour: Interval
-    p_next_hour: float
-    gain_all: float
-    interval_all: Interval
-    p_all: float
-
-
-@dataclass(frozen=True, slots=True)
-class Ablation:
-    """`kind` is `base` with `part` added (`+`) or taken away (`-`); the figures are by span, those of the part in either case."""
-
-    kind: str
-    base: str
-    sign: str
-    part: str
-    spans: Mapping[str, AblationFigures]
-
-
-@dataclass(frozen=True, slots=True)
-class Analysis:
-    """All figures of a walk. The first span is the whole; kinds are in order of skill, `headline` first and `reference` last.
-
-    `dropped` says how many origins of a kind were left out because another kind lacks them.
-    """
-
-    reference: str
-    headline: str
-    horizons: int
-    levels: tuple[float, ...]
-    spans: tuple[SpanResult, ...]
-    over_time: Mapping[str, OverTime]
-    ablations: tuple[Ablation, ...]
-    dropped: Mapping[str, int]
-    hours: Mapping[str, FloatArray]
-    origin: IntArray
-
-    @property
-    def whole(self) -> SpanResult:
-        """The span of all rows."""
-        return self.spans[0]
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """Every kind that is no ablation."""
-        return tuple(self.whole.kinds)
-
-    def rmse_between(self, start_s: int, end_s: int) -> tuple[int, dict[str, float]]:
-        """RMSE one hour ahead of each kind over closes in (start_s, end_s], and of how many hours."""
-        inside = (self.origin >= start_s) & (self.origin + HOUR_S <= end_s)
-        off = {kind: values[inside] for kind, values in self.hours.items()}
-        n = int(np.isfinite(off[self.reference]).sum())
-        return n, {
-            kind: float(np.sqrt(np.nanmean(values**2))) if n else float("nan") for kind, values in off.items()
-        }
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-ready: all but the hours themselves; what is not a number is None."""
-        whole = _plain(self)
-        assert isinstance(whole, dict)
-        return {key: value for key, value in whole.items() if key not in ("hours", "origin")}
 
 
 def analyse(
@@ -234,25 +85,9 @@ def analyse(
     scored = dict(zip(mains, common_origins(list(full.values())), strict=True))
     dropped = {kind: len(full[kind]) - len(scored[kind]) for kind in mains}
 
-    origin = scored[reference].origin
-    horizons = scored[reference].horizons
-    first, last = int(origin[0]), int(origin[-1])
-    end = last + horizons * HOUR_S
-    spans = [Span("whole", first, end)]
-    if untouched_from_s is not None and first < untouched_from_s <= last:
-        spans += [Span("chosen on", first, untouched_from_s), Span("untouched", untouched_from_s, end)]
-
-    chosen_on = scored[reference].between(
-        spans[min(1, len(spans) - 1)].start_s, spans[min(1, len(spans) - 1)].end_s
-    )
-    order = _by_skill(scored, chosen_on, reference)
-    eligible = [kind for kind in order if kind != reference and (kind in MODELS or kind not in COMPARED)]
-    lead = headline or (eligible[0] if eligible else reference)
-    order = [
-        lead,
-        *(k for k in order if k not in (lead, reference)),
-        *([reference] if lead != reference else []),
-    ]
+    origin, horizons = scored[reference].origin, scored[reference].horizons
+    spans = _spans(origin, horizons, untouched_from_s)
+    order = _order(scored, spans[min(1, len(spans) - 1)], reference, headline)
     volatility = trailing_volatility(origin, scored[reference].last_close)
     results = tuple(
         _span(
@@ -267,10 +102,10 @@ def analyse(
         )
         for i, span in enumerate(spans)
     )
-    everything = scored[reference].between(first, end)
+    everything = scored[reference].between(spans[0].start_s, spans[0].end_s)
     return Analysis(
         reference=reference,
-        headline=lead,
+        headline=order[0],
         horizons=horizons,
         levels=tuple(levels),
         spans=results,
@@ -284,6 +119,26 @@ def analyse(
         hours={kind: scored[kind].off[:, 0] for kind in order},
         origin=origin,
     )
+
+
+def _spans(origin: IntArray, horizons: int, untouched_from_s: int | None) -> list[Span]:
+    """The whole, and where hours were left untouched those before and from there."""
+    first, last = int(origin[0]), int(origin[-1])
+    end = last + horizons * HOUR_S
+    spans = [Span("whole", first, end)]
+    if untouched_from_s is not None and first < untouched_from_s <= last:
+        spans += [Span("chosen on", first, untouched_from_s), Span("untouched", untouched_from_s, end)]
+    return spans
+
+
+def _order(scored: Mapping[str, Scored], chosen_on: Span, reference: str, headline: str | None) -> list[str]:
+    """Kinds by skill on the hours on which choices were made: the headline first, the reference last."""
+    counted = scored[reference].between(chosen_on.start_s, chosen_on.end_s)
+    order = _by_skill(scored, counted, reference)
+    eligible = [kind for kind in order if kind != reference and (kind in MODELS or kind not in COMPARED)]
+    lead = headline or (eligible[0] if eligible else reference)
+    others = [kind for kind in order if kind not in (lead, reference)]
+    return [lead, *others, *([reference] if lead != reference else [])]
 
 
 def _by_skill(scored: Mapping[str, Scored], counted: BoolArray, reference: str) -> list[str]:
@@ -333,27 +188,22 @@ def _span(
     next_hour = {kind: part.pinball[counted[:, 0], 0] for kind, part in scored.items()}
     all_horizons = {kind: _all_horizons(part, counted) for kind, part in scored.items()}
     month_of = month[counted[:, 0]]
-    kinds = {}
-    for kind, part in scored.items():
+
+    def interval(losses: Mapping[str, FloatArray], kind: str, at: BoolArray | slice = _ALL) -> Interval:
+        return ratio_interval(losses[kind][at], losses[reference][at], seed=seed, draws=draws)
+
+    def result(kind: str, part: Scored) -> KindResult:
         ours = cuts(part)
         total = skill(ours["total"], theirs["total"], 0)
         there = [i for i in range(len(names)) if ours["month"].n[i, 0]]
         by_month = {names[i]: skill(ours["month"], theirs["month"], i) for i in there}
         fifths = tuple(skill(ours["fifth"], theirs["fifth"], i) for i in range(5))
         better = diebold_mariano(next_hour[kind], next_hour[reference])
-        kinds[kind] = KindResult(
+        return KindResult(
             kind=kind,
             total=total,
             months=by_month,
-            month_intervals={
-                names[i]: ratio_interval(
-                    next_hour[kind][month_of == i],
-                    next_hour[reference][month_of == i],
-                    seed=seed,
-                    draws=draws,
-                )
-                for i in there
-            },
+            month_intervals={names[i]: interval(next_hour, kind, month_of == i) for i in there},
             quintiles=fifths,
             hours_of_week=HoursOfWeek(
                 n=ours["hour"].n[:, 0],
@@ -362,17 +212,16 @@ def _span(
             ),
             horizons=_horizons(part, base, counted, ours["total"], theirs["total"]),
             next_hour=better,
-            next_hour_interval=ratio_interval(next_hour[kind], next_hour[reference], seed=seed, draws=draws),
+            next_hour_interval=interval(next_hour, kind),
             all_horizons=diebold_mariano(all_horizons[kind], all_horizons[reference], horizon=part.horizons),
-            all_horizons_interval=ratio_interval(
-                all_horizons[kind], all_horizons[reference], seed=seed, draws=draws
-            ),
+            all_horizons_interval=interval(all_horizons, kind),
             pits=tuple(pit(part, counted, h, levels) for h in sorted({1, part.horizons})),
             verdicts=verdicts(total, by_month, fifths, better, hours=is_whole),
         )
+
     return SpanResult(
         span=span,
-        kinds=kinds,
+        kinds={kind: result(kind, part) for kind, part in scored.items()},
         next_hour=_matrix(next_hour, 1),
         all_horizons=_matrix(all_horizons, base.horizons),
         volatility_edges=edges,
@@ -440,17 +289,3 @@ def _ablation(
         )
 
     return Ablation(kind, base, sign, part, {span.name: figures(span) for span in spans})
-
-
-def _plain(value: object) -> object:
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, Mapping):
-        return {str(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
