@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -217,7 +218,9 @@ class _Room:
                 async with httpx.AsyncClient(transport=transport, base_url="http://pod") as client:
                     return await client.get(path, params=query)
 
-            answer = asyncio.run(ask())
+            # In a thread of its own: whoever asks may have an event loop running in this one, as Playwright does.
+            with ThreadPoolExecutor(1) as alone:
+                answer = alone.submit(lambda: asyncio.run(ask())).result()
         assert answer.status_code == 200, answer.text
 
     def record(self) -> None:
