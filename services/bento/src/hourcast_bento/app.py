@@ -35,8 +35,9 @@ def build_app(serving: Callable[[], Serving]) -> FastAPI:
     add_errors(app)
     # Under `bentoml serve` nobody else does; our server's own gate lies before BentoML and lets no more than these through.
     app.add_middleware(Gate)
-    app.include_router(state.router)
-    app.include_router(forecasts.router)
+    # Not as routers: FastAPI would build those at the first request, and in the time of that.
+    state.add_to(app)
+    forecasts.add_to(app)
 
     made = app.openapi
 
@@ -62,7 +63,7 @@ def build_app(serving: Callable[[], Serving]) -> FastAPI:
         """Any other path, or a known one with another method."""
         others = {
             route.path: route.methods or set()
-            for route in (*app.routes, *state.router.routes, *forecasts.router.routes)
+            for route in app.routes
             if isinstance(route, Route) and "{" not in route.path
         }
         if f"/{path}" in others:

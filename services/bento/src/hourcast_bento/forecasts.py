@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Query
+from fastapi import BackgroundTasks, Depends, FastAPI, Query
 from fastapi.responses import JSONResponse, Response
 
 from hourcast.errors import DataError
@@ -25,9 +25,8 @@ from hourcast_bento.own_bars import Read, check
 from hourcast_bento.problems import problems
 from hourcast_bento.serving import Serving
 
-__all__ = ["router"]
+__all__ = ["add_to"]
 
-router = APIRouter()
 Served = Annotated[Serving, Depends(served)]
 _START = Query(description="first hour that is forecast, e.g. 2025-06-26T05:00Z", **TIME)
 _END = Query(description="forecasts for closes before this", **TIME)
@@ -45,7 +44,6 @@ def _answer(s: Serving, made: Made, url: str | None, tasks: BackgroundTasks) -> 
     return JSONResponse(body, headers=forecast_headers(s, made, body), background=tasks)
 
 
-@router.get("/predict", tags=["forecasts"], response_model=answers.Predicted, responses=problems(403, 404))
 def predict(
     s: Served,
     tasks: BackgroundTasks,
@@ -67,20 +65,6 @@ def predict(
     return _answer(s, made, callback_url, tasks)
 
 
-@router.get(
-    "/predict-production",
-    tags=["forecasts"],
-    response_model=answers.Predicted,
-    responses=problems(403, 404),
-)
-# Its name up to release 0.1.0. It was never of the alias `champion`, but of whatever served.
-@router.get(
-    "/predict-champion",
-    tags=["forecasts"],
-    response_model=answers.Predicted,
-    responses=problems(403, 404),
-    deprecated=True,
-)
 def predict_production(
     s: Served,
     tasks: BackgroundTasks,
@@ -97,13 +81,6 @@ def predict_production(
     return _answer(s, s.forecasting.produced(*span, hours), callback_url, tasks)
 
 
-@router.post(
-    "/predict_bars",
-    tags=["forecasts"],
-    openapi_extra=OWN_BARS_BODY,
-    response_model=answers.Predicted,
-    responses=problems(408, 413),
-)
 # async, so on the event loop, where the body is read already: a thread of its own costs as much as the forecast.
 # What a forecast of given bars needs is in memory; nothing that asks a database belongs here.
 async def predict_bars(s: Served, given: Annotated[Read, Depends(read_own)]) -> Response:
@@ -117,3 +94,31 @@ async def predict_bars(s: Served, given: Annotated[Read, Depends(read_own)]) -> 
         ) from None
     body = forecast_body(s, made)
     return JSONResponse(body, headers=forecast_headers(s, made, body))
+
+
+def add_to(app: FastAPI) -> None:
+    """Register the endpoints of this module."""
+    app.get("/predict", tags=["forecasts"], response_model=answers.Predicted, responses=problems(403, 404))(
+        predict
+    )
+    app.get(
+        "/predict-production",
+        tags=["forecasts"],
+        response_model=answers.Predicted,
+        responses=problems(403, 404),
+    )(predict_production)
+    # Its name up to release 0.1.0. It was never of the alias `champion`, but of whatever served.
+    app.get(
+        "/predict-champion",
+        tags=["forecasts"],
+        response_model=answers.Predicted,
+        responses=problems(403, 404),
+        deprecated=True,
+    )(predict_production)
+    app.post(
+        "/predict_bars",
+        tags=["forecasts"],
+        openapi_extra=OWN_BARS_BODY,
+        response_model=answers.Predicted,
+        responses=problems(408, 413),
+    )(predict_bars)

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, FastAPI, Query
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from hourcast.contracts import alias_kind
@@ -18,9 +18,8 @@ from hourcast_bento.models import NotFoundError
 from hourcast_bento.problems import page_problems, problems, public
 from hourcast_bento.serving import Serving
 
-__all__ = ["router"]
+__all__ = ["add_to"]
 
-router = APIRouter()
 Served = Annotated[Serving, Depends(served)]
 _MAX_BARS = 10_000
 # A year of weekly versions.
@@ -28,7 +27,6 @@ _MOST_ROLLS = 52
 _NO_OTHER_HOST = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:"}
 
 
-@router.get("/health", tags=["state"], response_model=answers.Health, responses=problems())
 def health(s: Served) -> JSONResponse:
     """What is served, and whether its bars are fresh."""
     now: datetime | None = None
@@ -57,7 +55,6 @@ def health(s: Served) -> JSONResponse:
     return JSONResponse(to_json(body))
 
 
-@router.get("/aliases", tags=["state"], response_model=answers.Aliases, responses=problems())
 def aliases(s: Served) -> JSONResponse:
     """Every alias that the registry had, the newest first, and whether its package is there."""
     index, packaged = s.models.index(), s.models.packaged() | {s.models.info.version}
@@ -77,7 +74,6 @@ def aliases(s: Served) -> JSONResponse:
     return JSONResponse(to_json(body))
 
 
-@router.get("/freshness", tags=["state"], response_model=answers.Fresh, responses=problems())
 def freshness(s: Served) -> JSONResponse:
     """How fresh each series is, and which hours of the target are missing."""
     now = s.clock.now()
@@ -86,7 +82,6 @@ def freshness(s: Served) -> JSONResponse:
     )
 
 
-@router.get("/history", tags=["state"], response_model=answers.History, responses=problems())
 def history(s: Served, limit: Annotated[int, Query(ge=1, le=5000)] = 200) -> JSONResponse:
     """What was done and why, the newest first, what the newest 52 rolls brought into production, and what stands in a version's way."""
     blocked = s.store.standing(s.settings.model_name).blocked
@@ -122,7 +117,6 @@ def history(s: Served, limit: Annotated[int, Query(ge=1, le=5000)] = 200) -> JSO
     )
 
 
-@router.get("/skill", tags=["state"], response_model=answers.Skill, responses=problems())
 def skill(s: Served) -> JSONResponse:
     """Errors of each alias beside "the price stays" on the same hours, and live coverage and skill over 7 and 30 days."""
     body = {
@@ -132,18 +126,11 @@ def skill(s: Served) -> JSONResponse:
     return JSONResponse(to_json(body))
 
 
-@router.get("/calibration", tags=["state"], response_model=answers.Calibrated, responses=problems())
 def calibration(s: Served) -> JSONResponse:
     """How far the closes that came have stretched the served version's intervals since its training."""
     return JSONResponse(to_json(calibration_body(s, s.measures.calibration())))
 
 
-@router.get(
-    "/report",
-    tags=["state"],
-    response_class=HTMLResponse,
-    responses=page_problems(404),
-)
 def report(s: Served) -> HTMLResponse:
     """The newest back-test report: one page that needs no other host."""
     found = s.store.newest_report(s.settings.model_name)
@@ -155,7 +142,6 @@ def report(s: Served) -> HTMLResponse:
     return HTMLResponse(page, headers={"X-Hourcast-Made-At": to_json(made_at), **_NO_OTHER_HOST})
 
 
-@router.get("/btc-info", tags=["bars"], response_model=answers.Candles, responses=problems(404))
 def btc_info(
     s: Served,
     symbol: Annotated[str | None, Query(description="default: the forecast series")] = None,
@@ -188,3 +174,17 @@ def btc_info(
             "truncated": truncated,
         }
     )
+
+
+def add_to(app: FastAPI) -> None:
+    """Register the endpoints of this module."""
+    app.get("/health", tags=["state"], response_model=answers.Health, responses=problems())(health)
+    app.get("/aliases", tags=["state"], response_model=answers.Aliases, responses=problems())(aliases)
+    app.get("/freshness", tags=["state"], response_model=answers.Fresh, responses=problems())(freshness)
+    app.get("/history", tags=["state"], response_model=answers.History, responses=problems())(history)
+    app.get("/skill", tags=["state"], response_model=answers.Skill, responses=problems())(skill)
+    app.get("/calibration", tags=["state"], response_model=answers.Calibrated, responses=problems())(
+        calibration
+    )
+    app.get("/report", tags=["state"], response_class=HTMLResponse, responses=page_problems(404))(report)
+    app.get("/btc-info", tags=["bars"], response_model=answers.Candles, responses=problems(404))(btc_info)
