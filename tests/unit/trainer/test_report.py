@@ -188,6 +188,18 @@ def _row(read: _Reader, caption: str, head: str) -> list[str]:
     return cells
 
 
+@pytest.mark.parametrize(("symbol", "synthetic"), [("ETH/USDT", False), ("BTC/USDT", True)])
+def test_a_page_of_another_series_knows_no_seed(
+    analysis: Analysis, about: About, symbol: str, synthetic: bool
+) -> None:
+    """Bitcoin's figures of a certain year say nothing beside those of another series, or of synthetic bars."""
+    other = build(analysis, replace(about, symbol=symbol, synthetic=synthetic), _folds(), _MADE)
+    assert "seed" not in re.sub(r"<style>.*?</style>", "", other, flags=re.DOTALL).replace(
+        "the same seed", ""
+    )
+    assert "1,901" not in other
+
+
 def test_the_figures_are_the_analysis(analysis: Analysis, read: _Reader) -> None:
     """What the page says of the headline is what was measured, and the seed stands beside it."""
     total = analysis.whole.kinds["ensemble"].total

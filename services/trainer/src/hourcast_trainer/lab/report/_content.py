@@ -46,12 +46,20 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """RMSE one hour ahead, in the quote currency, of the system that this one grew from and of "the price stays", over [start, end)."""
+    """RMSE one hour ahead, in the quote currency, of the system that this one grew from and of "the price stays", over [start, end).
 
+    It forecast `base` alone, in dollars or what is worth one.
+    """
+
+    base: str
     rmse: float
     reference_rmse: float
     start: str
     end: str
+
+    def compares(self, about: About) -> bool:
+        """Whether a report is of the series that it forecast, and of real bars."""
+        return about.symbol.split("/")[0] == self.base and not about.synthetic
 
     @property
     def start_s(self) -> int:
@@ -64,4 +72,4 @@ class Seed:
         return to_epoch(parse_hour(self.end))
 
 
-SEED = Seed(rmse=1901.0, reference_rmse=447.0, start="2024-06-06", end="2025-06-26")
+SEED = Seed(base="BTC", rmse=1901.0, reference_rmse=447.0, start="2024-06-06", end="2025-06-26")

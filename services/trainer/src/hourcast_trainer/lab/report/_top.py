@@ -145,7 +145,7 @@ def measured(analysis: Analysis, about: About, folds: Sequence[Fold], made_at: d
 
 
 def models(analysis: Analysis, about: About) -> Html:
-    """Every model, the reference and the seed."""
+    """Every model and the reference; of Bitcoin the seed too."""
     head = [
         "model", f"pinball, 1{NBSP}h", "better by", f"95{NBSP}% of it", "p", "better by, all horizons", "Winkler", "better by", f"in 90{NBSP}%",
         "RMSE", "× ref.", "MAE × ref.",
@@ -171,9 +171,11 @@ def models(analysis: Analysis, about: About) -> Html:
                 ],
             )
         )
-    rows.append(
-        ("the seed", [*(["–"] * 8), number(SEED.rmse, 0), ratio(SEED.rmse / SEED.reference_rmse), "–"])
-    )
+    beside = SEED.compares(about)
+    if beside:
+        rows.append(
+            ("the seed", [*(["–"] * 8), number(SEED.rmse, 0), ratio(SEED.rmse / SEED.reference_rmse), "–"])
+        )
     made = table(
         f"One hour ahead in {about.currency}, on the same hours",
         head,
@@ -181,10 +183,11 @@ def models(analysis: Analysis, about: About) -> Html:
         lead=name_of(analysis.headline),
         foot=[
             "better by: the share by which the mean loss lies below the reference’s, with a bootstrap’s interval", note(4), ". p: Diebold–Mariano test", note(3),
-            " of “no better than the reference”, one-sided. The seed was measured on hours of its own, by which all are compared here:",
+            " of “no better than the reference”, one-sided.",
+            " The seed was measured on hours of its own, by which all are compared here:" if beside else "",
         ],
     )  # fmt: skip
-    return join([made, _beside_seed(analysis, about)])
+    return join([made, _beside_seed(analysis, about)]) if beside else made
 
 
 def _beside_seed(analysis: Analysis, about: About) -> Html:
