@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hourcast_trainer.lab.analysis import LIMITS, Analysis, Pit
+from hourcast_trainer.lab.analysis import LIMITS, Analysis, Horizons, Pit
 from hourcast_trainer.lab.report._charts import (
     Axis,
     Plot,
@@ -147,10 +147,9 @@ def reliability(analysis: Analysis) -> Html:
     )
 
 
-def calibration(analysis: Analysis) -> Html:
-    """Coverage over time with online calibration and without, and figures of both."""
+def _coverage_over_time(analysis: Analysis) -> list[Html]:
+    """A chart of the shortest and one of the longest horizon; none where the walk is too short."""
     time = analysis.over_time[analysis.headline]
-    lead = analysis.whole.kinds[analysis.headline].horizons
     broad = classes(analysis)[analysis.headline]
     charts: list[Html] = []
     if np.isfinite(time.coverage).any():
@@ -181,8 +180,12 @@ def calibration(analysis: Analysis) -> Html:
                 ],
             )  # fmt: skip
             charts.append(figure(plot.html(), f"The green band is 90 ± {100 * margin:g}{NBSP}%."))
-    chosen = sorted({h for h in (1, 3, 6, 12, analysis.horizons) if h <= analysis.horizons})
-    rows = [
+    return charts
+
+
+def _before_and_after(lead: Horizons) -> list[tuple[str, list[str]]]:
+    chosen = sorted({h for h in (1, 3, 6, 12, len(lead.p)) if h <= len(lead.p)})
+    return [
         (
             f"{h}{NBSP}h",
             [
@@ -199,13 +202,18 @@ def calibration(analysis: Analysis) -> Html:
         )
         for h in chosen
     ]
+
+
+def calibration(analysis: Analysis) -> Html:
+    """Coverage over time with online calibration and without, and figures of both."""
+    broad = classes(analysis)[analysis.headline]
     made = table(
         f"{the(analysis.headline, capital=True)} before and after online calibration",
         [
             "horizon", f"in 50{NBSP}%, before", "after", f"in 80{NBSP}%, before", "after", f"in 90{NBSP}%, before", "after",
             "pinball better by, before", "after", "Winkler better by, before", "after",
         ],
-        rows,
+        _before_and_after(analysis.whole.kinds[analysis.headline].horizons),
     )  # fmt: skip
     return join(
         [
@@ -214,7 +222,7 @@ def calibration(analysis: Analysis) -> Html:
                 "in serving.",
             ),
             legend([(broad, "with online calibration"), ("raw", "without")]),
-            el("div", *charts, class_="pair"),
+            el("div", *_coverage_over_time(analysis), class_="pair"),
             made,
         ]
     )  # fmt: skip

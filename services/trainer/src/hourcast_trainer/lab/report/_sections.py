@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from hourcast_trainer.lab.analysis import Analysis
-from hourcast_trainer.lab.report import _calibration, _proof, _skill, _top
+from hourcast_trainer.lab.report import _calibration, _cuts, _proof, _skill, _top
 from hourcast_trainer.lab.report._content import About, Fold
 from hourcast_trainer.lab.report._parts import Section
 
@@ -19,9 +19,9 @@ def sections(analysis: Analysis, about: About, folds: Sequence[Fold], made_at: d
         Section("promises", "Promises", _top.promises(analysis)),
         Section("time", "Skill over time", _skill.over_time(analysis)),
         Section("horizons", "By horizon", _skill.by_horizon(analysis)),
-        Section("months", "By month", _skill.by_month(analysis)),
-        Section("volatility", "By volatility", _skill.by_volatility(analysis)),
-        Section("hours", "By hour of the week", _skill.by_hour(analysis)),
+        Section("months", "By month", _cuts.by_month(analysis)),
+        Section("volatility", "By volatility", _cuts.by_volatility(analysis)),
+        Section("hours", "By hour of the week", _cuts.by_hour(analysis)),
         Section("pit", "PIT histograms", _calibration.pit(analysis)),
         Section("reliability", "Reliability", _calibration.reliability(analysis)),
         Section("calibration", "Calibration before and after", _calibration.calibration(analysis)),
