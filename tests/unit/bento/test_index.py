@@ -1,10 +1,7 @@
 """The alias index is written, whatever tags say."""
 
-import json
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ from hypothesis import strategies as st
 
 from hourcast_bento.packager import Packager
 from hourcast_bento.settings import ServingSettings
+from tests.answering import Answer, answering
 
 _GOOD = {"kind": "lstm", "trained_through": "2025-06-03", "decided_at": "2025-06-18T00:05:00+00:00"}
 _TEXT = st.text(max_size=40) | st.sampled_from(["2025-06-03", "0001-01-01T00:00:00+14:00", "2025-06-18", ""])
@@ -43,24 +41,8 @@ def registry() -> Iterator[_Registry]:
     """At one address, for every test of this file."""
     seen = _Registry()
 
-    class Answers(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # the name that http.server calls
-            body = json.dumps(seen.answer(self.path.partition("?")[0])).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # http.server's name
-            """Requests are not worth a line each."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        seen.url = f"http://127.0.0.1:{server.server_address[1]}"
+    with answering(lambda asked: Answer(seen.answer(asked.path))) as seen.url:
         yield seen
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,12 @@
 """The loop and the commands store what they decide before they act on it, against a node and a registry that answer over HTTP."""
 
-import json
 import os
 import sqlite3
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +25,7 @@ from hourcast_controller.observed import Deployment
 from hourcast_controller.registry import Registry
 from hourcast_controller.settings import ControllerSettings
 from hourcast_controller.targets.local import LocalTarget
+from tests.answering import Answer, Asked, answering
 from tests.servers import account_of, read_only
 
 _AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -71,38 +69,21 @@ def outside() -> Iterator[_Outside]:
     """At one address, for as long as the test runs."""
     seen = _Outside(template={"hourcast.io/model-version": "1", "hourcast.io/model-alias": "20250604"})
 
-    class Answers(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # the name that http.server calls
-            self._say(200, seen.answer(self.path.partition("?")[0]))
+    def answer(asked: Asked) -> Answer:
+        if asked.method == "GET":
+            return Answer(seen.answer(asked.path))
+        seen.patches += 1
+        if seen.refuses:
+            return Answer({}, 500)
+        for name, value in asked.body.get("annotations", {}).items():
+            seen.annotations.pop(name, None)
+            if value is not None:
+                seen.annotations[name] = value
+        seen.template |= asked.body.get("pod_template", {}).get("annotations", {})
+        return Answer({})
 
-        def do_PATCH(self) -> None:  # as above
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            seen.patches += 1
-            if not seen.refuses:
-                for name, value in body.get("annotations", {}).items():
-                    seen.annotations.pop(name, None)
-                    if value is not None:
-                        seen.annotations[name] = value
-                seen.template |= body.get("pod_template", {}).get("annotations", {})
-            self._say(500 if seen.refuses else 200, {})
-
-        def _say(self, status: int, body: Any) -> None:
-            told = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(told)))
-            self.end_headers()
-            self.wfile.write(told)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # http.server's name
-            """Requests are not worth a line each."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        seen.url = f"http://127.0.0.1:{server.server_address[1]}"
+    with answering(answer) as seen.url:
         yield seen
-        server.shutdown()
-        thread.join()
 
 
 def _settings(outside: _Outside, folder: Path) -> ControllerSettings:

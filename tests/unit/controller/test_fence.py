@@ -1,11 +1,9 @@
 """What a controller sends late, or an API server that is busy, does no harm."""
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from hourcast.contracts import PIN_ANNOTATION, VERSION_ANNOTATION
 from hourcast.errors import UnavailableError
 from hourcast_controller.kube import BusyError, Kube, asked_wait_s
 from hourcast_controller.targets.kubernetes import KubernetesTarget
+from tests.answering import Answer, Asked, answering
 
 
 @dataclass
@@ -69,34 +68,17 @@ def api() -> Iterator[_Api]:
     """At an address, for as long as the test runs."""
     seen = _Api()
 
-    class Answers(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # the name that http.server calls
-            self._say(200, {"items": []} if "/pods" in self.path else seen.deployment())
+    def answer(asked: Asked) -> Answer:
+        seen.calls += 1
+        if asked.method == "PATCH":
+            status, body = seen.patch(asked.body)
+        else:
+            status, body = 200, {"items": []} if "/pods" in asked.path else seen.deployment()
+        status, after = seen.busy.pop(0) if seen.busy else (status, "")
+        return Answer(body, status, {"Retry-After": after} if after else {})
 
-        def do_PATCH(self) -> None:  # as above
-            self._say(*seen.patch(json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
-
-        def _say(self, status: int, body: dict[str, Any]) -> None:
-            seen.calls += 1
-            told = json.dumps(body).encode()
-            status, after = seen.busy.pop(0) if seen.busy else (status, "")
-            self.send_response(status)
-            if after:
-                self.send_header("Retry-After", after)
-            self.send_header("Content-Length", str(len(told)))
-            self.end_headers()
-            self.wfile.write(told)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # http.server's name
-            """Requests are not worth a line each."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        seen.url = f"http://127.0.0.1:{server.server_address[1]}"
+    with answering(answer) as seen.url:
         yield seen
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

@@ -5,14 +5,11 @@ import logging
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from hypothesis import example, given
@@ -45,6 +42,7 @@ from hourcast_controller.rollout_state import DeploymentState, rollout
 from hourcast_controller.settings import ControllerSettings
 from hourcast_controller.targets.local import LocalTarget
 from hourcast_controller.webhook import verify
+from tests.answering import Answer, Asked, answering
 
 _TAGS = ("kind", "stage", "trained_through", "decided_at", "alias", "alias_set", CHAMPION_EVIDENCE)
 _MARKED = ("2026-01-05T00:00:00+00:00", "2026-01-05", "9999-12-31T23:59:59-14:00", "[/red]", "²", "", "null")
@@ -90,37 +88,15 @@ class _Outside:
 def _answering() -> Iterator[_Outside]:
     seen = _Outside(tags={1: _GOOD}, template={VERSION_ANNOTATION: "1", ALIAS_ANNOTATION: "20250601"})
 
-    class Answers(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # the name that http.server calls
-            parts = urlsplit(self.path)
-            self._say(seen.answer(parts.path, parse_qs(parts.query)))
+    def answer(asked: Asked) -> Answer:
+        if asked.method == "GET":
+            return Answer(seen.answer(asked.path, asked.query))
+        if asked.method == "PATCH":
+            seen.template |= asked.body.get("pod_template", {}).get("annotations", {})
+        return Answer({})
 
-        def do_PATCH(self) -> None:  # as above
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            seen.template |= body.get("pod_template", {}).get("annotations", {})
-            self._say({})
-
-        def do_POST(self) -> None:  # as above
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self._say({})
-
-        def _say(self, body: Any) -> None:
-            told = json.dumps(body).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(told)))
-            self.end_headers()
-            self.wfile.write(told)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # http.server's name
-            """Requests are not worth a line each."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        seen.url = f"http://127.0.0.1:{server.server_address[1]}"
+    with answering(answer) as seen.url:
         yield seen
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from websockets.sync.server import ServerConnection, serve
 
 from hourcast.decisions import Decision
 from hourcast.store import open_store
+from tests.answering import Answer, answering
 
 _STATUS = """
 import json, sys
@@ -61,24 +61,8 @@ def _status(*words: str, **more: str) -> tuple[int, str, set[str]]:
 @pytest.fixture
 def node_and_registry() -> Iterator[str]:
     """A node that serves version 2, and a registry whose alias names it, at one address."""
-
-    class Answers(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # the name that http.server calls
-            body = json.dumps(_ANSWERS[self.path.partition("?")[0]]).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # as above
-            """Requests are not worth a line each."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+    with answering(lambda asked: Answer(_ANSWERS[asked.path])) as url:
+        yield url
 
 
 def test_status_imports_what_it_asks_and_no_more(node_and_registry: str, tmp_path: Path) -> None:
