@@ -1,12 +1,12 @@
 """What the controller says of itself over HTTP: `/metrics`, `/livez`, `/readyz`."""
 
-import threading
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from hourcast.side_server import SideHandler, SideServer
 
 __all__ = ["HealthServer", "Metrics"]
 
@@ -89,14 +89,12 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-class HealthServer:
+class HealthServer(SideServer):
     """Answers on one port. `start` it, `stop` it."""
 
     def __init__(self, host: str, port: int, metrics: Metrics) -> None:
-        class Handler(BaseHTTPRequestHandler):
-            timeout = 10
-
-            def do_GET(self) -> None:  # the name that http.server calls
+        class Handler(SideHandler):
+            def do_GET(self) -> None:  # noqa: N802  # the name that http.server calls
                 status, kind, body = (
                     404,
                     "text/plain; charset=utf-8",
@@ -115,25 +113,4 @@ class HealthServer:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # http.server's name
-                """Probes are not worth a line each."""
-
-        self._server = ThreadingHTTPServer((host, port), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="health", daemon=True
-        )
-
-    @property
-    def port(self) -> int:
-        """The port that is heard."""
-        return int(self._server.server_address[1])
-
-    def start(self) -> None:
-        """Begin to answer."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop answering."""
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(host, port, Handler, "health")

@@ -13,7 +13,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from hourcast.side_server import SideHandler, SideServer
 
 __all__ = ["Deliveries", "Webhook", "sign", "verify"]
 
@@ -69,7 +70,7 @@ class Deliveries:
             return True
 
 
-class Webhook:
+class Webhook(SideServer):
     """Listens, and calls `hint` for each genuine delivery.
 
     `hear` shares a delivery with other controllers, and is False when one of them has heard it. `count` is told of
@@ -99,10 +100,8 @@ class Webhook:
                 return "the delivery was heard before"
             return None
 
-        class Handler(BaseHTTPRequestHandler):
-            timeout = 10
-
-            def do_POST(self) -> None:  # the name that http.server calls
+        class Handler(SideHandler):
+            def do_POST(self) -> None:  # noqa: N802  # the name that http.server calls
                 length = self.headers.get("Content-Length") or "0"
                 size = int(length) if _STAMP.fullmatch(length) else 0
                 body = self.rfile.read(size) if 0 <= size <= _MAX_BODY else b""
@@ -126,25 +125,4 @@ class Webhook:
                 self.end_headers()
                 self.wfile.write(answer)
 
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # as above
-                """Deliveries are not worth a line each."""
-
-        self._server = ThreadingHTTPServer((host, port), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="webhook", daemon=True
-        )
-
-    @property
-    def port(self) -> int:
-        """The port that is heard."""
-        return int(self._server.server_address[1])
-
-    def start(self) -> None:
-        """Begin to listen."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop listening."""
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(host, port, Handler, "webhook")
