@@ -71,6 +71,18 @@ def test_what_is_not_registered_is_refused_with_what_there_is() -> None:
         TrainerSettings.load(ensemble_members=("volatility", "ensemble"))
 
 
+def test_a_kind_that_there_was_is_told_apart_from_one_that_never_was() -> None:
+    """Who still sets the Transformer is told that it is gone, what to name instead, and that nothing served stops."""
+    told = (
+        "the kind of model 'transformer' is trained no more; take `lstm`, which was as good, or another; "
+        "versions of it that were made go on being served"
+    )
+    for wrong in ({"model_kind": "transformer"}, {"ensemble_members": ("volatility", "transformer")}):
+        with pytest.raises(ConfigurationError) as caught:
+            TrainerSettings.load(**wrong)
+        assert told in str(caught.value)
+
+
 @pytest.mark.usefixtures("toy")
 def test_a_name_that_is_taken_or_none_is_refused() -> None:
     """A name becomes a folder and a part of `toy+QQQ`, and is one kind's alone."""

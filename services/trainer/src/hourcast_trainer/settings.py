@@ -9,6 +9,18 @@ from hourcast.settings import LISTED, Series, StreamSettings
 
 __all__ = ["TrainerSettings"]
 
+_REMOVED = "transformer"
+
+
+def _gone(kind: str) -> str | None:
+    """What to tell who names a kind that there was."""
+    if kind != _REMOVED:
+        return None
+    return (
+        f"the kind of model {kind!r} is trained no more; take `lstm`, which was as good, or another; "
+        "versions of it that were made go on being served"
+    )
+
 
 class TrainerSettings(StreamSettings):
     """How often to train, on what, and what a candidate must show."""
@@ -98,7 +110,8 @@ class TrainerSettings(StreamSettings):
 
         if value not in trainable():
             raise ValueError(
-                f"there is no kind of model {value!r} to train; there are {', '.join(trainable())}"
+                _gone(value)
+                or f"there is no kind of model {value!r} to train; there are {', '.join(trainable())}"
             )
         return value
 
@@ -109,7 +122,8 @@ class TrainerSettings(StreamSettings):
         possible = [kind for kind in trainable() if not members_of(kind, self)]
         if unknown := [kind for kind in self.ensemble_members if kind not in possible]:
             raise ValueError(
-                f"there is no kind of model {unknown[0]!r} to be a member of an ensemble; there are {', '.join(possible)}"
+                _gone(unknown[0])
+                or f"there is no kind of model {unknown[0]!r} to be a member of an ensemble; there are {', '.join(possible)}"
             )
         if len(set(self.ensemble_members)) != len(self.ensemble_members):
             raise ValueError(f"ensemble members must differ, but they are {list(self.ensemble_members)}")
