@@ -163,6 +163,7 @@ class Actor:
                     "aliases": _considered(observed.registry.aliases) if observed.registry else {},
                 },
             )  # fmt: skip
+        # The lease may have run out while the decision was stored; who leads now rolls by it.
         if not self._leadership.held():
             return
         self._rolling_since_s = {version: time.monotonic()}

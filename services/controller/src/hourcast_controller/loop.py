@@ -70,6 +70,7 @@ class Controller:
         """Turn until stopped."""
         try:
             while not self._stop:
+                # A hint that comes during the turn is kept, since this stands before it and not after.
                 self._wake.clear()
                 self._pause(self._turn_or_follow())
         finally:
@@ -125,6 +126,7 @@ class Controller:
         for action in actions:
             if isinstance(action, Wait):
                 continue
+            # The lease may be lost at any action, and its next holder then acts: it is asked before each.
             if self._stop or not self._leadership.held():
                 return busy
             self._actor.act(action, observed)
