@@ -14,10 +14,10 @@ Loss: pinball (Koenker and Bassett, "Regression Quantiles", Econometrica 46, 197
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,9 @@ import numpy.typing as npt
 from hourcast.contracts import FloatArray, from_epoch
 from hourcast.errors import ConfigurationError
 from hourcast.features import FeatureSpec
-from hourcast.forecaster import HORIZONS, LEVELS, ForecasterSpec, Kind
+from hourcast.forecaster import HORIZONS, LEVELS, ForecasterSpec
 from hourcast_trainer.datasets import Samples
+from hourcast_trainer.models._body import Body, Singles
 from hourcast_trainer.models._interface import EpochLosses, FitRequest, Fitted, describe
 from hourcast_trainer.models._onnx import onnx_bytes
 from hourcast_trainer.models._parity import check_parity
@@ -37,9 +38,7 @@ from hourcast_trainer.settings import TrainerSettings
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DEVICE_TOLERANCE", "Body", "Descent", "Graph", "Singles", "device_of", "fit_network"]
-
-Singles = npt.NDArray[np.float32]
+__all__ = ["DEVICE_TOLERANCE", "Descent", "device_of", "fit_network"]
 
 DEVICE_TOLERANCE = 1e-3
 """How far log-return quantiles of fits on two devices may differ, as a share of the scale that they are counted in."""
@@ -51,35 +50,6 @@ _LEAST_RATE = 0.02
 _PATIENCE = 2
 _WIDEST, _TILT = 1.5, 0.3
 _AT_ONCE = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Graph:
-    """Part of an ONNX graph: nodes from `scaled` (n, window, width) to `state` (n, size), and their constants."""
-
-    nodes: Sequence[Any]
-    constants: Mapping[str, npt.NDArray[Any]]
-
-
-class Body(Protocol):
-    """What turns features into a state, in torch and in ONNX."""
-
-    @property
-    def kind(self) -> Kind:
-        """The kind of model."""
-        ...
-
-    def size(self, features: FeatureSpec) -> int:
-        """Length of the state."""
-        ...
-
-    def module(self, features: FeatureSpec) -> "torch.nn.Module":
-        """Standardised features (N, window, width) to states (N, size)."""
-        ...
-
-    def graph(self, weights: Mapping[str, Singles]) -> Graph:
-        """The same in ONNX, with the module's weights by their names."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from hourcast.features import FeatureSpec
 from hourcast.forecaster import Kind
+from hourcast_trainer.models._body import Graph, Singles
 from hourcast_trainer.models._interface import FitRequest, Fitted, Hyper, Model
-from hourcast_trainer.models._network import Descent, Graph, Singles, fit_network
+from hourcast_trainer.models._network import Descent, fit_network
 from hourcast_trainer.models._samples import window_history_h
 from hourcast_trainer.settings import TrainerSettings
 
