@@ -9,12 +9,12 @@ from hourcast_trainer.lab.walk.engine import (
     recipe_of,
     rows_of,
     run_walk,
-    side_by_side,
     to_do,
     variants_of,
     walk_id,
 )
 from hourcast_trainer.lab.walk.folds import Fold, folds
+from hourcast_trainer.lab.walk.processes import side_by_side
 from hourcast_trainer.lab.walk.rows import WalkRows
 
 __all__ = [
