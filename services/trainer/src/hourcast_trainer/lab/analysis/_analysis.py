@@ -159,6 +159,20 @@ def _all_horizons(scored: Scored, counted: BoolArray) -> FloatArray:
     return losses
 
 
+def _groups(
+    base: Scored, counted: BoolArray, span: Span, volatility: FloatArray
+) -> tuple[dict[str, tuple[IntArray, tuple[str, ...]]], FloatArray]:
+    """By what a span is cut: for each origin the number of its group, and the groups' names; and the fifths' edges."""
+    month, names = months(base.origin)
+    fifth, edges = quintiles(volatility, counted[:, 0])
+    return {
+        "total": (np.zeros(len(base), np.int64), (span.name,)),
+        "month": (month, names),
+        "fifth": (fifth, tuple(str(i + 1) for i in range(5))),
+        "hour": (hours_of_week(base.origin), tuple(str(i) for i in range(168))),
+    }, edges
+
+
 def _span(
     scored: Mapping[str, Scored],
     reference: str,
@@ -172,14 +186,7 @@ def _span(
     base = scored[reference]
     counted = base.between(span.start_s, span.end_s)
     month, names = months(base.origin)
-    fifth, edges = quintiles(volatility, counted[:, 0])
-    nothing = np.zeros(len(base), np.int64)
-    groups: dict[str, tuple[IntArray, tuple[str, ...]]] = {
-        "total": (nothing, (span.name,)),
-        "month": (month, names),
-        "fifth": (fifth, tuple(str(i + 1) for i in range(5))),
-        "hour": (hours_of_week(base.origin), tuple(str(i) for i in range(168))),
-    }
+    groups, edges = _groups(base, counted, span, volatility)
 
     def cuts(part: Scored) -> dict[str, Cut]:
         return {name: cut(part, counted, group, labels) for name, (group, labels) in groups.items()}

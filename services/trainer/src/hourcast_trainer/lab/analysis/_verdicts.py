@@ -62,15 +62,9 @@ def verdicts(
     fifths = {f"fifth {i + 1}": part for i, part in enumerate(quintiles) if part.n}
     out = []
     if hours:
-        out.append(
-            Verdict(
-                "hours out of sample",
-                total.n,
-                f"{total.n:,}",
-                f"{limits.hours:,} or more",
-                total.n >= limits.hours,
-            )
-        )
+        enough = total.n >= limits.hours
+        told = f"{total.n:,}", f"{limits.hours:,} or more"
+        out.append(Verdict("hours out of sample", total.n, *told, enough))
     out += [
         _below("pinball loss at 1 h, against the reference", total.pinball_ratio, limits.pinball_ratio),
         Verdict(
