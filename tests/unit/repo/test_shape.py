@@ -76,3 +76,23 @@ def test_commands_that_packages_name_can_be_imported(path: Path) -> None:
         module, _, attribute = target.partition(":")
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command), name
+
+
+def _without_docstring(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    first, last = node.body[0], node.end_lineno or node.lineno
+    told = (
+        isinstance(first, ast.Expr)
+        and isinstance(first.value, ast.Constant)
+        and isinstance(first.value.value, str)
+    )
+    return last - node.lineno + 1 - ((first.end_lineno or 0) - first.lineno + 1 if told else 0)
+
+
+@pytest.mark.parametrize("path", _SOURCES, ids=lambda p: str(p.relative_to(_ROOT)))
+def test_nothing_grows_too_long_to_be_read(path: Path) -> None:
+    """A module has 400 lines at most, and a function 60 beside its docstring."""
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert _without_docstring(node) <= 60, f"{node.name} in line {node.lineno}"
