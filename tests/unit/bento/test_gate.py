@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hourcast.slots import Slots
-from hourcast_bento.gate import FULL, Gate
+from hourcast_bento.gate import FULL, LATE, Gate
 
 
 class _Work:
@@ -54,6 +54,7 @@ def test_of_too_many_requests_all_are_answered_and_probes_pass(times: int) -> No
         async with httpx.AsyncClient(transport=httpx.ASGITransport(gate), base_url="http://pod") as client:
             asked = [asyncio.ensure_future(client.get("/predict")) for _ in range(10 * times)]
             await _until(lambda: sum(task.done() for task in asked) == 10 * (times - 1))
+            await _until(lambda: app.running == 4)
             for probe in ("/livez", "/readyz", "/startedz", "/metrics"):
                 assert (await client.get(probe)).status_code == 200
             assert app.running == 4
@@ -81,6 +82,25 @@ def test_own_bars_pass_while_the_others_hang() -> None:
             assert (await client.get("/predict")).status_code == 503
             assert (await client.post("/predict_bars")).status_code == 200
             hangs.cancel()
+
+    asyncio.run(work())
+
+
+def test_one_that_takes_too_long_is_told_and_keeps_its_slot_until_it_ends() -> None:
+    """Its caller gets 503 and a sentence; what it says afterwards goes nowhere, and only then another may begin."""
+
+    async def work() -> None:
+        app, slots = _Work(), Slots(1, 0)
+        gate = Gate(app, slots, answer_s=0.01)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(gate), base_url="http://pod") as client:
+            late = await client.get("/predict")
+            assert (late.status_code, late.json()["detail"]) == (503, LATE.format(0.01))
+            assert app.running == 1
+            assert (await client.get("/predict")).json()["detail"] == FULL
+            app.go.set()
+            await _until(lambda: not slots.full)
+            assert app.running == 0
+            assert (await client.get("/predict")).status_code == 200
 
     asyncio.run(work())
 
