@@ -30,7 +30,6 @@ __all__ = [
     "FloatArray",
     "Golden",
     "IntArray",
-    "ModelRef",
     "PackageManifest",
     "Seen",
     "alias_date",
@@ -325,15 +324,6 @@ def backtest_alias(day: date) -> str:
 
 class _Closed(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ModelRef(_Closed):
-    """One version of a registered model; an alias is resolved into it once, at the edge."""
-
-    name: str
-    alias: str | None
-    version: int
-    run_id: str
 
 
 class Golden(_Closed):
