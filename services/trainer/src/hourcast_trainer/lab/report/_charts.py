@@ -1,38 +1,27 @@
 """Charts as inline SVG that stretches, with labels as HTML that does not: they can be read at any width.
 
-A plot is a box of 1000 by 1000 that the page stretches to its place; strokes keep their width, and dots are strokes without length. Colours are
+A chart is a box of 1000 by 1000 that the page stretches to its place; strokes keep their width, and dots are strokes without length. Colours are
 classes, so that the page can change them with light and dark (Okabe and Ito 2008, as the dashboard's).
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from math import isfinite
 
 import numpy as np
+from markupsafe import Markup
+from numpy.typing import ArrayLike
 
-from hourcast.contracts import FloatArray, IntArray, from_epoch
-from hourcast_trainer.lab.report._html import Html, el, join, minus
+from hourcast.contracts import FloatArray, from_epoch
+from hourcast_trainer.lab.report._words import NBSP, minus
 
-__all__ = [
-    "Axis",
-    "Plot",
-    "across",
-    "area",
-    "bars",
-    "dots",
-    "hits",
-    "legend",
-    "line",
-    "month_words",
-    "nice_axis",
-    "rule",
-    "span_y",
-    "time_axis",
-    "whiskers",
-    "zone",
-]
+__all__ = ["Axis", "Chart", "coordinate", "limits_of", "month_words", "nice_axis", "share_axis", "time_axis"]
 
 _DAY_S = 86_400
+_PATH = Markup('<path class="{}" d="{}"/>')
+_RECT = Markup('<rect class="{}" x="{}" width="{}" y="{}" height="{}"/>')
+_HIT = Markup('<rect class="hit" x="{}" width="{}" y="0" height="1000"><title>{}</title></rect>')
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +30,23 @@ class Axis:
 
     low: float
     high: float
-    ticks: tuple[tuple[float, str, bool], ...]
+    ticks: tuple[tuple[float, str, bool], ...] = ()
 
-    def place(self, value: float | FloatArray | IntArray) -> FloatArray:
+    def place(self, value: ArrayLike) -> FloatArray:
         """0 … 1000."""
         out: FloatArray = 1000 * (np.asarray(value, np.float64) - self.low) / (self.high - self.low)
         return out
+
+
+def limits_of(*values: ArrayLike) -> tuple[float, float]:
+    """From the least to the most of the values, and a little more."""
+    every = np.concatenate([np.ravel(value) for value in values])
+    known = every[np.isfinite(every)]
+    if not known.size:
+        return 0.0, 1.0
+    low, high = float(known.min()), float(known.max())
+    spare = 0.06 * (high - low or abs(high) or 1.0)
+    return low - spare, high + spare
 
 
 def nice_axis(low: float, high: float, suffix: str = "", steps: int = 5, factor: float = 1.0) -> Axis:
@@ -66,6 +66,12 @@ def nice_axis(low: float, high: float, suffix: str = "", steps: int = 5, factor:
         (i * step / factor, minus(f"{i * step:,.{digits}f}{suffix}"), False) for i in range(first, last + 1)
     )
     return Axis(first * step / factor, last * step / factor, ticks)
+
+
+def share_axis(*values: ArrayLike, most: float = np.inf) -> Axis:
+    """An axis of shares, in %, that holds all values, and nothing above `most`."""
+    low, high = limits_of(*values)
+    return nice_axis(low, min(high, most), f"{NBSP}%", factor=100)
 
 
 def time_axis(low_s: int, high_s: int) -> Axis:
@@ -94,185 +100,94 @@ def month_words(months: Sequence[date]) -> list[str]:
     return [f"{m:%b}" if m.year == before else f"{m:%b %Y}" for before, m in zip(years, months, strict=False)]
 
 
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """A box with axes. `marks` are drawn in their order; `alt` says in words what is to be seen."""
-
-    x: Axis
-    y: Axis
-    alt: str
-    height: str = "17rem"
-    title: str = ""
-    grid: bool = True
-    marks: Sequence[Html] = field(default=())
-
-    def html(self) -> Html:
-        """The plot."""
-        lines = [
-            el("line", class_="grid", x1=0, x2=1000, y1=_c(1000 - y), y2=_c(1000 - y))
-            for y in (self.y.place(value) for value, *_ in self.y.ticks)
-            if self.grid and -1 <= y <= 1001
-        ]
-        drawing = el(
-            "svg",
-            *lines,
-            *self.marks,
-            viewBox="0 0 1000 1000",
-            preserveAspectRatio="none",
-            aria_hidden="true",
-        )
-        words = [
-            *(
-                el("span", text, class_="y", style=f"bottom:{_c(self.y.place(value) / 10)}%")
-                for value, text, _ in self.y.ticks
-            ),
-            *(
-                el(
-                    "span",
-                    text,
-                    class_="x minor" if minor else "x",
-                    style=f"left:{_c(self.x.place(value) / 10)}%",
-                )
-                for value, text, minor in self.x.ticks
-            ),
-        ]
-        head = el("p", self.title, class_="axis") if self.title else Html("")
-        box = el(
-            "div",
-            drawing,
-            *words,
-            class_="plot",
-            style=f"height:{self.height}",
-            role="img",
-            aria_label=self.alt,
-        )
-        return join([head, box])
-
-
-def _c(value: float | FloatArray) -> str:
-    """A coordinate: a tenth is finer than a pixel."""
+def coordinate(value: float | FloatArray) -> str:
+    """A tenth is finer than a pixel."""
     text = f"{float(value):.1f}"
     return text.removesuffix(".0") if text != "-0.0" else "0"
 
 
-def _points(x: Axis, y: Axis, at: FloatArray | IntArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
-    return x.place(at), 1000 - y.place(values)
+_c = coordinate
 
 
-def line(x: Axis, y: Axis, at: FloatArray | IntArray, values: FloatArray, class_: str) -> Html:
-    """A line through (at, values), broken where a value is NaN."""
-    px, py = _points(x, y, at, values)
-    path, pen = [], False
-    for a, b in zip(px, py, strict=True):
-        if not np.isfinite(b):
-            pen = False
-            continue
-        path.append(f"{'L' if pen else 'M'}{_c(a)} {_c(b)}")
-        pen = True
-    return el("path", class_=f"line {class_}", d="".join(path))
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A box with axes. `marks` are drawn in the order in which they were added; `alt` says in words what is to be seen."""
 
+    x: Axis
+    y: Axis
+    alt: str
+    title: str = ""
+    height: str = "17rem"
+    grid: bool = True
+    marks: list[Markup] = field(default_factory=list)
 
-def dots(x: Axis, y: Axis, at: FloatArray | IntArray, values: FloatArray, class_: str) -> Html:
-    """A dot at each (at, value)."""
-    px, py = _points(x, y, at, values)
-    path = "".join(f"M{_c(a)} {_c(b)}h0" for a, b in zip(px, py, strict=True) if np.isfinite(b))
-    return el("path", class_=f"dot {class_}", d=path)
+    @property
+    def grid_lines(self) -> list[FloatArray]:
+        """Where the ticks of y are, from the top."""
+        places = [self.y.place(value) for value, *_ in self.y.ticks]
+        return [1000 - place for place in places if self.grid and -1 <= place <= 1001]
 
+    def _points(self, at: ArrayLike, values: ArrayLike) -> list[tuple[float, float]]:
+        return list(zip(self.x.place(at).tolist(), (1000 - self.y.place(values)).tolist(), strict=True))
 
-def whiskers(
-    x: Axis, y: Axis, at: FloatArray | IntArray, low: FloatArray, high: FloatArray, class_: str
-) -> Html:
-    """A vertical line from low to high at each place."""
-    px, bottom = _points(x, y, at, low)
-    _, top = _points(x, y, at, high)
-    path = "".join(
-        f"M{_c(a)} {_c(b)}V{_c(c)}" for a, b, c in zip(px, bottom, top, strict=True) if np.isfinite(b + c)
-    )
-    return el("path", class_=f"whisker {class_}", d=path)
+    def _path(self, class_: str, path: Iterable[str]) -> None:
+        self.marks.append(_PATH.format(class_, "".join(path)))
 
+    def line(self, at: ArrayLike, values: ArrayLike, class_: str) -> None:
+        """A line through (at, values), broken where a value is NaN."""
+        path, pen = [], "M"
+        for a, b in self._points(at, values):
+            if isfinite(b):
+                path.append(f"{pen}{_c(a)} {_c(b)}")
+            pen = "L" if isfinite(b) else "M"
+        self._path(f"line {class_}", path)
 
-def bars(x: Axis, y: Axis, left: FloatArray, right: FloatArray, values: FloatArray, class_: str) -> Html:
-    """A bar from zero to each value, between left and right."""
-    zero = 1000 - y.place(0.0)
-    path = "".join(
-        f"M{_c(a)} {_c(zero)}V{_c(v)}H{_c(b)}V{_c(zero)}z"
-        for a, b, v in zip(x.place(left), x.place(right), 1000 - y.place(values), strict=True)
-        if np.isfinite(v)
-    )
-    return el("path", class_=f"bar {class_}", d=path)
+    def dots(self, at: ArrayLike, values: ArrayLike, class_: str) -> None:
+        """A dot at each (at, value)."""
+        self._path(
+            f"dot {class_}", (f"M{_c(a)} {_c(b)}h0" for a, b in self._points(at, values) if isfinite(b))
+        )
 
+    def whiskers(self, at: ArrayLike, low: ArrayLike, high: ArrayLike, class_: str) -> None:
+        """A vertical line from low to high at each place."""
+        ends = zip(self._points(at, low), self._points(at, high), strict=True)
+        self._path(
+            f"whisker {class_}",
+            (f"M{_c(a)} {_c(b)}V{_c(top)}" for (a, b), (_, top) in ends if isfinite(b + top)),
+        )
 
-def rule(y: Axis, value: float, class_: str) -> Html:
-    """A level line through the whole plot."""
-    at = _c(1000 - y.place(value))
-    return el("path", class_=f"rule {class_}", d=f"M0 {at}H1000")
+    def bars(self, left: ArrayLike, right: ArrayLike, values: ArrayLike, class_: str) -> None:
+        """A bar from zero to each value, between left and right."""
+        zero = _c(1000 - self.y.place(0.0))
+        sides = zip(self._points(left, values), self._points(right, values), strict=True)
+        self._path(
+            f"bar {class_}",
+            (f"M{_c(a)} {zero}V{_c(v)}H{_c(b)}V{zero}z" for (a, v), (b, _) in sides if isfinite(v)),
+        )
 
+    def rule(self, value: float, class_: str) -> None:
+        """A level line through the whole chart."""
+        self._path(f"rule {class_}", f"M0 {_c(1000 - self.y.place(value))}H1000")
 
-def zone(y: Axis, low: float, high: float, class_: str) -> Html:
-    """A band between two values of y."""
-    top, bottom = 1000 - y.place(high), 1000 - y.place(low)
-    return el("rect", class_=f"zone {class_}", x=0, width=1000, y=_c(top), height=_c(bottom - top))
+    def area(self, at: ArrayLike, low: ArrayLike, high: ArrayLike, class_: str) -> None:
+        """A band between two lines."""
+        around = "L".join(
+            f"{_c(a)} {_c(b)}" for a, b in [*self._points(at, high), *self._points(at, low)[::-1]]
+        )
+        self._path(f"zone {class_}", f"M{around}z")
 
+    def zone(self, low: float, high: float, class_: str) -> None:
+        """A band between two values of y."""
+        top, bottom = 1000 - self.y.place(high), 1000 - self.y.place(low)
+        self.marks.append(_RECT.format(f"zone {class_}", 0, 1000, _c(top), _c(bottom - top)))
 
-def area(x: Axis, y: Axis, at: FloatArray | IntArray, low: FloatArray, high: FloatArray, class_: str) -> Html:
-    """A band between two lines."""
-    px, bottom = _points(x, y, at, low)
-    _, top = _points(x, y, at, high)
-    around = [*zip(px, top, strict=True), *zip(px[::-1], bottom[::-1], strict=True)]
-    return el("path", class_=f"zone {class_}", d="M" + "L".join(f"{_c(a)} {_c(b)}" for a, b in around) + "z")
+    def stretch(self, low: float, high: float, class_: str) -> None:
+        """A band between two values of x, over the whole height."""
+        left, right = self.x.place(max(low, self.x.low)), self.x.place(min(high, self.x.high))
+        self.marks.append(_RECT.format(f"zone {class_}", _c(left), _c(right - left), 0, 1000))
 
-
-def across(axis: Axis, low: float, middle: float, high: float) -> Html:
-    """A small drawing for a table: an interval with its middle, and where zero is."""
-    a, b, c = (_c(axis.place(v)) for v in (low, middle, high))
-    return el(
-        "svg",
-        el("path", class_="rule zero", d=f"M{_c(axis.place(0.0))} 0V1000"),
-        el("path", class_="whisker c0", d=f"M{a} 500H{c}"),
-        el("path", class_="dot c0", d=f"M{b} 500h0"),
-        viewBox="0 0 1000 1000",
-        preserveAspectRatio="none",
-        aria_hidden="true",
-    )
-
-
-def span_y(x: Axis, low: float, high: float, class_: str) -> Html:
-    """A band between two values of x, over the whole height."""
-    left, right = x.place(max(low, x.low)), x.place(min(high, x.high))
-    return el("rect", class_=f"zone {class_}", y=0, height=1000, x=_c(left), width=_c(right - left))
-
-
-def hits(x: Axis, edges: Sequence[float], words: Iterable[str]) -> Html:
-    """Invisible strips between the edges; each says its words when pointed at."""
-    places = x.place(np.asarray(edges, np.float64))
-    return join(
-        el("rect", el("title", text), class_="hit", x=_c(a), width=_c(b - a), y=0, height=1000)
-        for a, b, text in zip(places[:-1], places[1:], words, strict=True)
-    )
-
-
-def legend(entries: Sequence[tuple[str, str]]) -> Html:
-    """Names beside a sample of their line: (classes, name)."""
-    return el(
-        "ul",
-        *(
-            el(
-                "li",
-                el(
-                    "svg",
-                    el(
-                        "path",
-                        class_=classes if classes.startswith("rule") else f"line {classes}",
-                        d="M0 6H26",
-                    ),
-                    width=26,
-                    height=12,
-                    viewBox="0 0 26 12",
-                    aria_hidden="true",
-                ),
-                name,
-            )
-            for classes, name in entries
-        ),
-        class_="legend",
-    )
+    def hits(self, edges: ArrayLike, words: Iterable[str]) -> None:
+        """Invisible strips between the edges; each says its words when pointed at."""
+        places = self.x.place(edges).tolist()
+        for a, b, text in zip(places[:-1], places[1:], words, strict=True):
+            self.marks.append(_HIT.format(_c(a), _c(b - a), text))
