@@ -1,14 +1,13 @@
-"""The charts of whether the quantiles mean what they say: PIT, reliability, coverage over time."""
+"""The charts of whether the quantiles mean what they say: PIT and reliability."""
 
 import numpy as np
 
-from hourcast_trainer.lab.analysis import LIMITS, Pit
+from hourcast_trainer.lab.analysis import Pit
 from hourcast_trainer.lab.report._charts import Axis, Chart, nice_axis, share_axis
-from hourcast_trainer.lab.report._figures import cover_axis, frame_of_days
 from hourcast_trainer.lab.report._view import View
-from hourcast_trainer.lab.report._words import NBSP, day, name_of, percent, the
+from hourcast_trainer.lab.report._words import NBSP, percent, the
 
-__all__ = ["coverage_over_time", "pits", "reliability"]
+__all__ = ["pits", "reliability"]
 
 # Half of the width within which a share lies in 95 of 100 cases.
 _SPREAD = 1.96
@@ -16,10 +15,10 @@ _SPREAD = 1.96
 
 def pits(view: View) -> list[tuple[str, Pit, Chart]]:
     """A histogram for every model one hour ahead, and at the longest horizon for two."""
-    headline, reference = view.analysis.headline, view.analysis.reference
+    reference = view.analysis.reference
     shown = [(kind, result.pits[0]) for kind, result in view.kinds.items()]
     if view.analysis.horizons > 1:
-        shown += [(kind, view.kinds[kind].pits[-1]) for kind in (headline, reference)]
+        shown += [(kind, view.kinds[kind].pits[-1]) for kind in (view.headline, reference)]
     like = {*view.drawn, reference}
     common = max((float(p.bins.max()) for kind, p in shown if p.n and kind in like), default=0.1)
     return [
@@ -35,10 +34,9 @@ def _histogram(view: View, kind: str, one: Pit, most: float) -> Chart:
     spread = float(_SPREAD * np.sqrt(should * (1 - should) / one.n))
     chart = Chart(
         Axis(0, 1, ((0.0, "0", False), (0.5, "0.5", False), (1.0, "1", False))),
-        nice_axis(0.0, max(most, 1.6 * should), f"{NBSP}%", steps=3, factor=100),
+        nice_axis(0.0, max(most, 1.6 * should), steps=3),
         alt=f"PIT histogram of {the(kind)} {one.horizon} h ahead: bars from {percent(one.bins.min())} to {percent(one.bins.max())}, "
         f"where {percent(should)} is right.",
-        height="8.5rem",
     )
     chart.bars(edges[:-1] + 0.004, edges[1:] - 0.004, one.bins, view.colours[kind].split()[0])
     chart.zone(should - spread, should + spread, "chance")
@@ -50,8 +48,7 @@ def _histogram(view: View, kind: str, one: Pit, most: float) -> Chart:
 
 def reliability(view: View) -> Chart | None:
     """The share of closes at or below each quantile, less its level; None where no close has come."""
-    levels, headline = np.asarray(view.analysis.levels), view.analysis.headline
-    lead = view.lead.pits[0]
+    levels, lead = np.asarray(view.analysis.levels), view.lead.pits[0]
     if not lead.n:
         return None
     below = {kind: view.kinds[kind].pits[0].below for kind in (view.analysis.reference, *view.drawn)}
@@ -59,7 +56,7 @@ def reliability(view: View) -> Chart | None:
         Axis(0, 1, tuple((v, f"{v:g}", False) for v in (0.0, 0.25, 0.5, 0.75, 1.0))),
         share_axis(0.02, -0.02, *(share - levels for share in below.values())),
         title=f"share of closes at or below a quantile, less its level, 1{NBSP}h",
-        alt=f"Reliability: {the(headline)} is off by {percent(lead.worst)} at most.",
+        alt=f"Reliability: {the(view.headline)} is off by {percent(lead.worst)} at most.",
     )
     at = np.concatenate([[0.0], levels, [1.0]])
     spread = _SPREAD * np.sqrt(at * (1 - at) / lead.n)
@@ -67,41 +64,7 @@ def reliability(view: View) -> Chart | None:
     chart.rule(0.0, "zero")
     for kind, share in below.items():
         chart.line(levels, share - levels, view.colours[kind])
-    chart.dots(levels, below[headline] - levels, view.broad)
-    words = [
-        f"level {v:.2f}: " + ", ".join(f"{name_of(k)} {percent(s[i])}" for k, s in reversed(below.items()))
-        for i, v in enumerate(levels)
-    ]
+    chart.dots(levels, below[view.headline] - levels, view.broad)
+    words = view.figures([f"level {v:.2f}" for v in levels], below, percent)
     chart.hits(np.concatenate([[0.0], (levels[1:] + levels[:-1]) / 2, [1.0]]), words)
     return chart
-
-
-def coverage_over_time(view: View) -> list[Chart]:
-    """A chart of the shortest and one of the longest horizon; none where the walk is too short."""
-    time, margin = view.analysis.over_time[view.analysis.headline], LIMITS.coverage_margin_month
-    if not np.isfinite(time.coverage).any():
-        return []
-    x, edges, weeks = frame_of_days(time)
-    y = cover_axis(margin, time.coverage, time.raw_coverage)
-    charts = []
-    for place, horizon in enumerate(sorted({1, view.analysis.horizons})):
-        after, before = time.coverage[place], time.raw_coverage[place]
-        chart = Chart(
-            x, y, title=f"inside the 90{NBSP}% interval, {horizon}{NBSP}h, trailing 30 days",
-            alt=f"Coverage {horizon} h ahead over time: {percent(np.nanmin(after))} to {percent(np.nanmax(after))} with online "
-            f"calibration, {percent(np.nanmin(before))} to {percent(np.nanmax(before))} without.",
-        )  # fmt: skip
-        view.shade_untouched(chart)
-        chart.zone(LIMITS.coverage - margin, LIMITS.coverage + margin, "good")
-        chart.rule(LIMITS.coverage, "zero")
-        chart.line(time.at, before, "raw")
-        chart.line(time.at, after, view.broad)
-        chart.hits(
-            edges,
-            [
-                f"30 days to {day(time.at[i])}: {percent(after[i])} with, {percent(before[i])} without"
-                for i in weeks
-            ],
-        )
-        charts.append(chart)
-    return charts

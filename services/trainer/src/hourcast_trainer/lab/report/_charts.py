@@ -19,9 +19,9 @@ from hourcast_trainer.lab.report._words import NBSP, minus
 __all__ = ["Axis", "Chart", "coordinate", "limits_of", "month_words", "nice_axis", "share_axis", "time_axis"]
 
 _DAY_S = 86_400
-_PATH = Markup('<path class="{}" d="{}"/>')
-_RECT = Markup('<rect class="{}" x="{}" width="{}" y="{}" height="{}"/>')
-_HIT = Markup('<rect class="hit" x="{}" width="{}" y="0" height="1000"><title>{}</title></rect>')
+_PATH = Markup('<path class="%s" d="%s"/>')
+_RECT = Markup('<rect class="%s" x="%s" width="%s" y="%s" height="%s"/>')
+_HIT = Markup('<rect class="hit" x="%s" width="%s" y="0" height="1000"><title>%s</title></rect>')
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,29 +49,25 @@ def limits_of(*values: ArrayLike) -> tuple[float, float]:
     return low - spare, high + spare
 
 
-def nice_axis(low: float, high: float, suffix: str = "", steps: int = 5, factor: float = 1.0) -> Axis:
-    """An axis over [low, high] whose ticks are round numbers of `factor` times the value."""
-    if not np.isfinite(low) or not np.isfinite(high):
-        low, high = 0.0, 1.0
-    if high <= low:
-        high = low + (abs(low) or 1.0) * 0.1
-    raw = (high - low) * factor / steps
+def nice_axis(low: float, high: float, steps: int = 5) -> Axis:
+    """An axis of shares over [low, high], `low` the lesser, whose ticks are round numbers of %."""
+    raw = (high - low) * 100 / steps
     power = 10.0 ** np.floor(np.log10(raw))
     step = float(power * next(m for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.999))
-    first, last = int(np.floor(low * factor / step + 1e-9)), int(np.ceil(high * factor / step - 1e-9))
+    first, last = int(np.floor(low * 100 / step + 1e-9)), int(np.ceil(high * 100 / step - 1e-9))
     digits = max(0, -int(np.floor(np.log10(step) + 1e-9)))
     if round(step, digits) != round(step, 9):
         digits += 1
     ticks = tuple(
-        (i * step / factor, minus(f"{i * step:,.{digits}f}{suffix}"), False) for i in range(first, last + 1)
+        (i * step / 100, minus(f"{i * step:,.{digits}f}{NBSP}%"), False) for i in range(first, last + 1)
     )
-    return Axis(first * step / factor, last * step / factor, ticks)
+    return Axis(first * step / 100, last * step / 100, ticks)
 
 
 def share_axis(*values: ArrayLike, most: float = np.inf) -> Axis:
-    """An axis of shares, in %, that holds all values, and nothing above `most`."""
+    """An axis of shares that holds all values, and nothing above `most`."""
     low, high = limits_of(*values)
-    return nice_axis(low, min(high, most), f"{NBSP}%", factor=100)
+    return nice_axis(low, min(high, most))
 
 
 def time_axis(low_s: int, high_s: int) -> Axis:
@@ -117,21 +113,14 @@ class Chart:
     y: Axis
     alt: str
     title: str = ""
-    height: str = "17rem"
     grid: bool = True
     marks: list[Markup] = field(default_factory=list)
-
-    @property
-    def grid_lines(self) -> list[FloatArray]:
-        """Where the ticks of y are, from the top."""
-        places = [self.y.place(value) for value, *_ in self.y.ticks]
-        return [1000 - place for place in places if self.grid and -1 <= place <= 1001]
 
     def _points(self, at: ArrayLike, values: ArrayLike) -> list[tuple[float, float]]:
         return list(zip(self.x.place(at).tolist(), (1000 - self.y.place(values)).tolist(), strict=True))
 
     def _path(self, class_: str, path: Iterable[str]) -> None:
-        self.marks.append(_PATH.format(class_, "".join(path)))
+        self.marks.append(_PATH % (class_, "".join(path)))
 
     def line(self, at: ArrayLike, values: ArrayLike, class_: str) -> None:
         """A line through (at, values), broken where a value is NaN."""
@@ -179,15 +168,15 @@ class Chart:
     def zone(self, low: float, high: float, class_: str) -> None:
         """A band between two values of y."""
         top, bottom = 1000 - self.y.place(high), 1000 - self.y.place(low)
-        self.marks.append(_RECT.format(f"zone {class_}", 0, 1000, _c(top), _c(bottom - top)))
+        self.marks.append(_RECT % (f"zone {class_}", 0, 1000, _c(top), _c(bottom - top)))
 
     def stretch(self, low: float, high: float, class_: str) -> None:
-        """A band between two values of x, over the whole height."""
+        """A band between two values of x, over the whole height and under all other marks."""
         left, right = self.x.place(max(low, self.x.low)), self.x.place(min(high, self.x.high))
-        self.marks.append(_RECT.format(f"zone {class_}", _c(left), _c(right - left), 0, 1000))
+        self.marks.insert(0, _RECT % (f"zone {class_}", _c(left), _c(right - left), 0, 1000))
 
     def hits(self, edges: ArrayLike, words: Iterable[str]) -> None:
         """Invisible strips between the edges; each says its words when pointed at."""
         places = self.x.place(edges).tolist()
         for a, b, text in zip(places[:-1], places[1:], words, strict=True):
-            self.marks.append(_HIT.format(_c(a), _c(b - a), text))
+            self.marks.append(_HIT % (_c(a), _c(b - a), text))

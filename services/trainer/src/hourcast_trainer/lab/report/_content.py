@@ -43,11 +43,6 @@ class Fold:
     sha: str
     chosen: Mapping[str, object] = field(default_factory=dict)
 
-    @property
-    def period(self) -> tuple[datetime, datetime]:
-        """What folds of all kinds at one step of the walk have in common."""
-        return self.start, self.end
-
 
 @dataclass(frozen=True, slots=True)
 class Seed:

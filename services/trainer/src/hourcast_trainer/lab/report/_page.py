@@ -14,25 +14,6 @@ from hourcast_trainer.lab.report._view import View
 
 __all__ = ["build", "title_of"]
 
-_CONTENTS = (
-    ("measured", "What was measured"),
-    ("models", "Models side by side"),
-    ("promises", "Promises"),
-    ("time", "Skill over time"),
-    ("horizons", "By horizon"),
-    ("months", "By month"),
-    ("volatility", "By volatility"),
-    ("hours", "By hour of the week"),
-    ("pit", "PIT histograms"),
-    ("reliability", "Reliability"),
-    ("calibration", "Calibration before and after"),
-    ("coverage", "Coverage"),
-    ("ablations", "Ablations"),
-    ("comparisons", "Models against each other"),
-    ("folds", "Folds"),
-    ("methods", "Methods and sources"),
-)
-
 _TEMPLATES = Environment(
     loader=PackageLoader("hourcast_trainer.lab.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     auto_reload=False,
@@ -60,7 +41,6 @@ def build(analysis: Analysis, about: About, folds: Sequence[Fold], made_at: date
     worth = [item.spans[judged_on].interval_next_hour for item in analysis.ablations]
     return _TEMPLATES.get_template("page.html").render(
         title=title_of(analysis, about),
-        contents=_CONTENTS,
         analysis=analysis,
         about=about,
         made_at=made_at,
@@ -72,7 +52,7 @@ def build(analysis: Analysis, about: About, folds: Sequence[Fold], made_at: date
         calibration=_calibration,
         judged_on=judged_on,
         worth_axis=Axis(*limits_of(0.0, *((i.low, i.high) for i in worth))),
-        folds=folds,
+        steps=len({(f.start, f.end) for f in folds}),
         folds_of={
             kind: [f for f in folds if f.kind == kind] for kind in [*analysis.kinds, *(f.kind for f in folds)]
         },

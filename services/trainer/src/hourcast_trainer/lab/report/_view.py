@@ -1,5 +1,8 @@
 """An analysis as the charts see it: which kinds are drawn, and in which colours."""
 
+from collections.abc import Callable, Mapping, Sequence
+
+from hourcast.contracts import FloatArray
 from hourcast_trainer.lab.analysis import JUDGED_MONTH_H, Analysis, Skill
 from hourcast_trainer.lab.report._charts import Chart
 from hourcast_trainer.lab.report._words import name_of, percent, signed
@@ -22,14 +25,14 @@ class View:
 
     def __init__(self, analysis: Analysis) -> None:
         """Of the whole span."""
-        self.analysis, self.kinds = analysis, analysis.whole.kinds
-        self.lead, self.reference = self.kinds[analysis.headline], self.kinds[analysis.reference]
+        self.analysis, self.headline, self.kinds = analysis, analysis.headline, analysis.whole.kinds
+        self.lead, self.reference = self.kinds[self.headline], self.kinds[analysis.reference]
         self.others = [kind for kind in self.kinds if kind != analysis.reference]
         self.colours = _colours(analysis)
-        self.broad = self.colours[analysis.headline]
+        self.broad = self.colours[self.headline]
         shown = [k for k in self.others if self.kinds[k].total.pinball_ratio <= _DRAWN]
-        if analysis.headline not in shown:
-            shown.insert(0, analysis.headline)
+        if self.headline not in shown:
+            shown.insert(0, self.headline)
         self.drawn = shown[::-1]
         missing = [
             f"{name_of(k)} ({signed(1 - self.kinds[k].total.pinball_ratio)})"
@@ -37,7 +40,6 @@ class View:
             if k not in shown
         ]
         self.left_out = f" Too far below to be drawn: {', '.join(missing)}." if missing else ""
-
         bounds = [percent(v) for v in analysis.whole.volatility_edges]
         self.fifths = [f"{name}, {bounds[i]} to {bounds[i + 1]}" for i, name in enumerate(FIFTHS)]
 
@@ -56,6 +58,16 @@ class View:
     def keys(self, *kinds: str) -> list[tuple[str, str]]:
         """The legend's entries of these kinds, the last drawn first."""
         return [(self.colours[kind], name_of(kind)) for kind in reversed(kinds)]
+
+    def figures(
+        self, labels: Sequence[str], values: Mapping[str, FloatArray], told: Callable[[float], str]
+    ) -> list[str]:
+        """What is said where one points: for each label the figure of every kind, the last drawn first."""
+        kinds = list(values)[::-1]
+        return [
+            f"{label}: " + ", ".join(f"{name_of(k)} {told(values[k][i])}" for k in kinds)
+            for i, label in enumerate(labels)
+        ]
 
     @property
     def best_and_worst(self) -> tuple[str, str]:
