@@ -1,28 +1,21 @@
-"""MLflow, read only, over its REST interface: versions, aliases and the files of a logged model.
+"""MLflow, read only, over its REST interface: versions, aliases and the files of a logged model."""
 
-The client library takes two seconds to import and most of a package's time; four calls are all that is needed.
-"""
-
-import random
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx
 
 from hourcast.bucket import open_bucket
 from hourcast.errors import DataError, UnavailableError
-from hourcast.mlflow_login import mlflow_login
+from hourcast.registry import RegistryReader, tags_of
 
 __all__ = ["Registry", "Version"]
 
 _ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 _ATTEMPTS = 3
-_PAGE = "1000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +27,12 @@ class Version:
     tags: dict[str, str]
 
 
-class Registry:
+class Registry(RegistryReader):
     """Versions of one model. Close it when done; each call tries three times before it gives up."""
 
     def __init__(self, url: str, model: str, s3_endpoint_url: str | None = None) -> None:
-        self._url, self._model, self._s3_endpoint_url = url.rstrip("/"), model, s3_endpoint_url
-        self._client = httpx.Client(timeout=30.0, trust_env=False, auth=mlflow_login())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Give the connection back."""
-        self._client.close()
+        super().__init__(url, model, timeout_s=30.0, attempts=_ATTEMPTS)
+        self._s3_endpoint_url = s3_endpoint_url
 
     def version(self, number: int) -> Version | None:
         """A version, or None where the registry has none of that number.
@@ -81,17 +62,8 @@ class Registry:
         Raises:
             UnavailableError: when MLflow does not answer.
         """
-        found: dict[int, Version] = {}
-        token = ""
-        while True:
-            more = {"page_token": token} if token else {}
-            body = self._ask(
-                "model-versions/search", filter=f"name='{self._model}'", max_results=_PAGE, **more
-            )
-            found |= {v.number: v for v in map(_version, (body or {}).get("model_versions", []))}
-            token = (body or {}).get("next_page_token", "")
-            if not token:
-                return found
+        listed = (item for body in self._listed() for item in body.get("model_versions", []))
+        return {version.number: version for version in map(_version, listed)}
 
     def download(self, number: int, folder: str, target: Path) -> None:
         """Copy what lies below `folder` of the version's logged model into `target`.
@@ -166,24 +138,6 @@ class Registry:
             raise UnavailableError(f"MLflow at {self._url} answers {answer.status_code} without JSON", 5)
         return body
 
-    def _answer(self, path: str, params: dict[str, str] | None = None) -> httpx.Response:
-        """An answer that is no fault of the server's, after up to three attempts."""
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                answer = self._client.get(self._url + path, params=params or {})
-                told = str(answer.status_code)
-                if answer.status_code < 500 and answer.status_code != 429:
-                    return answer
-            except httpx.HTTPError as error:
-                told = type(error).__name__
-            if attempt < _ATTEMPTS:
-                time.sleep(attempt * random.uniform(0.1, 0.4))
-        raise UnavailableError(
-            f"MLflow at {self._url} does not answer ({told}); check HOURCAST_MLFLOW_URL and that it runs", 5
-        )
-
 
 def _version(item: dict[str, Any]) -> Version:
-    # MLflow leaves out a value that is empty.
-    tags = {tag["key"]: tag.get("value", "") for tag in item.get("tags", [])}
-    return Version(int(item["version"]), item.get("run_id") or "", tags)
+    return Version(int(item["version"]), item.get("run_id") or "", tags_of(item))

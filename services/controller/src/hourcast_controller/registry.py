@@ -1,68 +1,39 @@
-"""MLflow's registry, read only, over its REST interface.
-
-Three calls are all that is needed, so the client library with its two seconds of import is left to those who write.
-"""
+"""What the controller reads in MLflow's registry."""
 
 import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
-from types import TracebackType
-from typing import Any, Self
-
-import httpx
+from typing import Any
 
 from hourcast.contracts import CHAMPION_EVIDENCE, parse_moment, version_number
 from hourcast.errors import UnavailableError
-from hourcast.mlflow_login import mlflow_login
+from hourcast.registry import RegistryReader, tags_of
 from hourcast_controller.policy import RegistryState, VersionFacts
 
 __all__ = ["Registry", "proof_of"]
 
 _NEWEST, _ALL_NEWEST = 20, 200
-_PAGE = "1000"
 _ALL_EVERY_S = 60.0
 
 
-class Registry:
+class Registry(RegistryReader):
     """Reads aliases and versions of one model. Close it when done."""
 
     def __init__(self, url: str, model: str, timeout_s: float = 5.0) -> None:
-        self._url, self._model = url.rstrip("/"), model
-        # Reading the certificate authorities takes 15 ms, and plain HTTP needs none.
-        self._client = httpx.Client(
-            timeout=timeout_s,
-            trust_env=False,
-            auth=mlflow_login(),
-            verify=not self._url.startswith("http:"),
-        )
+        super().__init__(url, model, timeout_s)
         self._facts: dict[int, VersionFacts] = {}
         self._newest: dict[int, VersionFacts] = {}
         self._all_read_s: float | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Give the connection back."""
-        self._client.close()
-
-    def _get(self, path: str, **params: str) -> dict[str, Any] | None:
+    def _ask(self, path: str, **params: str) -> dict[str, Any] | None:
         """One answer, or None where MLflow says that the thing does not exist."""
+        answer = self._answer(f"/api/2.0/mlflow/{path}", params)
         try:
-            answer = self._client.get(f"{self._url}/api/2.0/mlflow/{path}", params=params)
             body = answer.json()
-        except (httpx.HTTPError, ValueError) as error:
-            raise UnavailableError(
-                f"MLflow at {self._url} does not answer ({type(error).__name__}); check HOURCAST_MLFLOW_URL and that it runs",
-                retry_after_s=5,
-            ) from error
+        except ValueError as error:
+            raise self._away(type(error).__name__) from error
         if isinstance(body, dict) and body.get("error_code") == "RESOURCE_DOES_NOT_EXIST":
             return None
         if answer.status_code != 200 or not isinstance(body, dict):
@@ -75,7 +46,7 @@ class Registry:
         Raises:
             UnavailableError: when any part of the answer is missing.
         """
-        body = self._get("registered-models/get", name=self._model)
+        body = self._ask("registered-models/get", name=self._model)
         if body is None:
             return RegistryState({}, {})
         with self._understood():
@@ -101,7 +72,7 @@ class Registry:
         """The newest versions: twenty at each look, all 200 once a minute, which is when deleted ones are noticed."""
         now_s = time.monotonic()
         everything = self._all_read_s is None or now_s - self._all_read_s >= _ALL_EVERY_S
-        body = self._get(
+        body = self._ask(
             "model-versions/search",
             filter=f"name='{self._model}'",
             max_results=str(_ALL_NEWEST if everything else _NEWEST),
@@ -126,7 +97,7 @@ class Registry:
         known = self._facts.get(number)
         if known is not None:
             return known
-        body = self._get("model-versions/get", name=self._model, version=str(number))
+        body = self._ask("model-versions/get", name=self._model, version=str(number))
         if body is None:
             raise UnavailableError(
                 f"version {number} of {self._model} vanished while the registry was read", 1
@@ -142,35 +113,23 @@ class Registry:
         Raises:
             UnavailableError: when MLflow does not answer.
         """
-        body = self._get("model-versions/get", name=self._model, version=str(number))
+        body = self._ask("model-versions/get", name=self._model, version=str(number))
         if body is None:
             return None
         with self._understood():
-            return proof_of(_tags(body["model_version"]).get(CHAMPION_EVIDENCE, ""))
+            return proof_of(tags_of(body["model_version"]).get(CHAMPION_EVIDENCE, ""))
 
     def numbers(self) -> list[int]:
         """Every version of the model."""
         found: list[int] = []
-        more: dict[str, str] = {}
-        while True:
-            body = self._get(
-                "model-versions/search", filter=f"name='{self._model}'", max_results=_PAGE, **more
-            )
+        for body in self._listed():
             with self._understood():
-                found += [int(item["version"]) for item in (body or {}).get("model_versions", [])]
-            token = (body or {}).get("next_page_token")
-            if not token:
-                return sorted(found)
-            more = {"page_token": str(token)}
-
-
-def _tags(item: dict[str, Any]) -> dict[str, str]:
-    # MLflow leaves out a value that is empty.
-    return {tag["key"]: tag.get("value", "") for tag in item.get("tags", [])}
+                found += [int(item["version"]) for item in body.get("model_versions", [])]
+        return sorted(found)
 
 
 def _facts(item: dict[str, Any]) -> VersionFacts:
-    tags = _tags(item)
+    tags = tags_of(item)
     misread = None
     # The packager needs both for the index; a version that is being registered may lack them for a moment.
     for name, read in (("trained_through", date.fromisoformat), ("decided_at", parse_moment)):
