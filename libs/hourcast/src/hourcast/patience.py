@@ -7,17 +7,11 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TypeVar
 
-import stamina
-from stamina.instrumentation import set_on_retry_hooks
-
 from hourcast.errors import UnavailableError
 
-__all__ = ["Stopped", "keep_trying", "stopping", "try_again"]
+__all__ = ["Stopped", "keep_trying", "stopping"]
 
 T = TypeVar("T")
-
-# Its own hooks would write a line for each attempt and, where there is prometheus-client, count in our `/metrics`.
-set_on_retry_hooks([])
 
 
 class Stopped(SystemExit):
@@ -40,25 +34,6 @@ def stopping() -> threading.Event:
 
     signal.signal(signal.SIGTERM, end)
     return stop
-
-
-def try_again(
-    work: Callable[[], T],
-    on: type[Exception] | Callable[[Exception], bool],
-    *,
-    attempts: int,
-    first_s: float,
-    jitter_s: float,
-) -> T:
-    """Call `work` up to `attempts` times, again after an error that is `on` or that `on` says yes to.
-
-    The pause is `first_s`, doubled each time, with up to `jitter_s` on top. The last error comes through as it is.
-    """
-    # Only attempts are counted: stamina would end after 45 seconds otherwise, and one attempt may take longer.
-    patient = stamina.RetryingCaller(
-        attempts=attempts, timeout=None, wait_initial=first_s, wait_jitter=jitter_s
-    )
-    return patient(on, work)
 
 
 # Not stamina's: the pause is what an answer asks for, it ends at the limit, and `stop` ends it at once.

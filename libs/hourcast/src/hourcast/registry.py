@@ -11,9 +11,9 @@ from typing import Any, Self
 
 import httpx
 
+from hourcast.attempts import try_again
 from hourcast.errors import UnavailableError
 from hourcast.mlflow_login import mlflow_login
-from hourcast.patience import try_again
 
 __all__ = ["RegistryReader", "tags_of"]
 

@@ -16,8 +16,8 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from hourcast.attempts import try_again
 from hourcast.errors import ConfigurationError, UnavailableError
-from hourcast.patience import try_again
 
 __all__ = ["create_engine", "refusal", "run_transaction", "unavailable"]
 
