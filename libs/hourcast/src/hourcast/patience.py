@@ -36,6 +36,7 @@ def stopping() -> threading.Event:
     return stop
 
 
+# Not stamina's: the pause is what an answer asks for, it ends at the limit, and `stop` ends it at once.
 def keep_trying(
     attempt: Callable[[], T],
     limit_s: float,

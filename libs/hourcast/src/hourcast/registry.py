@@ -4,8 +4,6 @@ A few calls are all that is needed; the client library takes two seconds to impo
 Services that read the registry bring `httpx`; the others go without it.
 """
 
-import random
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from types import TracebackType
@@ -13,6 +11,7 @@ from typing import Any, Self
 
 import httpx
 
+from hourcast.attempts import try_again
 from hourcast.errors import UnavailableError
 from hourcast.mlflow_login import mlflow_login
 
@@ -69,18 +68,19 @@ class RegistryReader(ABC):
         Raises:
             UnavailableError: when there is none.
         """
-        cause: Exception | None = None
-        for attempt in range(1, self._attempts + 1):
-            try:
-                answer = self._client.get(self._url + path, params=params or {})
-                if self._attempts == 1 or (answer.status_code < 500 and answer.status_code != 429):
-                    return answer
-                told, cause = str(answer.status_code), None
-            except httpx.HTTPError as error:
-                told, cause = type(error).__name__, error
-            if attempt < self._attempts:
-                time.sleep(attempt * random.uniform(0.1, 0.4))
-        raise self._away(told) from cause
+
+        def ask() -> httpx.Response:
+            answer = self._client.get(self._url + path, params=params or {})
+            if self._attempts > 1 and (answer.status_code >= 500 or answer.status_code == 429):
+                answer.raise_for_status()
+            return answer
+
+        try:
+            return try_again(ask, httpx.HTTPError, attempts=self._attempts, first_s=0.1, jitter_s=0.3)
+        except httpx.HTTPStatusError as error:
+            raise self._away(str(error.response.status_code)) from error
+        except httpx.HTTPError as error:
+            raise self._away(type(error).__name__) from error
 
     def _away(self, told: str) -> UnavailableError:
         return UnavailableError(

@@ -106,6 +106,7 @@ def _patiently(
     tell: Callable[[str], None],
     sleep: Callable[[float], None],
 ) -> tuple[bytes, str]:
+    # Not stamina's: the start-up probe allows `wait_s` and no more, so the last pause is cut; stamina's would go past it.
     told, pause, left = "", _FIRST_PAUSE_S, wait_s
     while True:
         try:

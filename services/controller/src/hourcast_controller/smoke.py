@@ -37,6 +37,7 @@ def check(
 
 
 def _insist(what: str, look: Callable[[], str], end_s: float, sleep: Callable[[float], None]) -> str:
+    # Not stamina's, whose time would begin anew with each service: all of them share one.
     while True:
         try:
             return look()

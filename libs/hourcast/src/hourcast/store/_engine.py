@@ -1,9 +1,7 @@
 """Engines and the retry of transactions that a database asks to be tried again."""
 
-import random
 import re
 import sqlite3
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,12 +16,13 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from hourcast.attempts import try_again
 from hourcast.errors import ConfigurationError, UnavailableError
 
 __all__ = ["create_engine", "refusal", "run_transaction", "unavailable"]
 
 T = TypeVar("T")
-_RETRIES = 6
+_ATTEMPTS = 6
 # 1213 deadlock, 1205 lock wait timeout: InnoDB has rolled the transaction back and asks for another try.
 _MYSQL_RETRY = {1205, 1213}
 _MYSQL_NO_TABLE = 1146
@@ -153,22 +152,26 @@ def run_transaction(engine: Engine, work: Callable[[Connection], T], *, writes: 
     Raises:
         UnavailableError: when the database does not answer, or has no tables yet.
     """
-    for attempt in range(_RETRIES):
-        try:
-            with engine.connect().execution_options(writes=writes) as connection, connection.begin():
-                return work(connection)
-        except (OperationalError, InterfaceError, ProgrammingError) as error:
-            missing = _code(error) == _MYSQL_NO_TABLE or "no such table" in str(error.orig)
-            if missing:
-                raise UnavailableError(
-                    "the store has no tables yet; run `hourcast db upgrade`", retry_after_s=5
-                ) from error
-            again = _code(error) in _MYSQL_RETRY or "database is locked" in str(error.orig)
-            if not again and isinstance(error, ProgrammingError):
-                raise
-            if not again or attempt == _RETRIES - 1:
-                raise unavailable(engine, error) from error
-            time.sleep(random.uniform(0, 0.05 * 2**attempt))
-        except PoolTimeoutError as error:
-            raise UnavailableError("every connection to the store is in use", retry_after_s=5) from error
-    raise AssertionError("unreachable")
+
+    def once() -> T:
+        with engine.connect().execution_options(writes=writes) as connection, connection.begin():
+            return work(connection)
+
+    try:
+        return try_again(once, _asks_again, attempts=_ATTEMPTS, first_s=0.02, jitter_s=0.08)
+    except (OperationalError, InterfaceError, ProgrammingError) as error:
+        if _code(error) == _MYSQL_NO_TABLE or "no such table" in str(error.orig):
+            raise UnavailableError(
+                "the store has no tables yet; run `hourcast db upgrade`", retry_after_s=5
+            ) from error
+        if isinstance(error, ProgrammingError) and not _asks_again(error):
+            raise
+        raise unavailable(engine, error) from error
+    except PoolTimeoutError as error:
+        raise UnavailableError("every connection to the store is in use", retry_after_s=5) from error
+
+
+def _asks_again(error: Exception) -> bool:
+    return isinstance(error, OperationalError | InterfaceError | ProgrammingError) and (
+        _code(error) in _MYSQL_RETRY or "database is locked" in str(error.orig)
+    )

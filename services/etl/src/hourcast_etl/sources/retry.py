@@ -43,6 +43,7 @@ def attempt(
     Raises:
         SourceError: with the last reason.
     """
+    # Not stamina's: a source may ask for a wait, and a collector that is told to stop does not sleep through it.
     reason = ""
     for number in range(1, attempts + 1):
         try:
