@@ -210,6 +210,6 @@ def _requirements() -> list[str]:
 
     names = (
         "bentoml", "boto3", "cryptography", "fastapi", "httpx", "numpy", "onnxruntime", "prometheus-client",
-        "pydantic", "pydantic-settings", "pymysql", "sqlalchemy", "uvicorn",
+        "pydantic", "pydantic-settings", "pymysql", "sqlalchemy", "stamina", "uvicorn",
     )  # fmt: skip
     return [f"{name}=={version(name)}" for name in names]
