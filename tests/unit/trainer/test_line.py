@@ -13,12 +13,13 @@ import pytest
 from hourcast.conformal import ConformalState, walk
 from hourcast.contracts import CHAMPION, Bars, parse_hour
 from hourcast.forecaster import save
-from hourcast.store import Store, open_store
+from hourcast.store import Evaluation, Store, open_store
 from hourcast_trainer.calibration import warmed_up
 from hourcast_trainer.choice import Chooser
 from hourcast_trainer.datasets import realised
 from hourcast_trainer.gate import Decision, decide
-from hourcast_trainer.lab.backtest import WeekResult, fit_week
+from hourcast_trainer.lab.backtest import WeekResult, fit_week, remaining, report, run_backtest
+from hourcast_trainer.lab.deciding import decide_weeks
 from hourcast_trainer.lab.line import Line, Served, Week
 from hourcast_trainer.lab.walk import Fold, folds, forecast_hours
 from hourcast_trainer.measuring import measure, measure_naive
@@ -208,7 +209,11 @@ class _Registry:
     def note_challenge(self, version: int, _outcome: str) -> None:
         self.made[version] = replace(self.made[version], challenged=True)
 
-    def forecaster_of(self, version: int) -> Path:
+    def note_decision(self, version: int, decision: Decision, _alias: str) -> None:
+        gate = "passed" if decision.passed else "failed"
+        self.made[version] = replace(self.made[version], gate=gate)
+
+    def forecaster_of(self, version: int, _into: Path | None = None) -> Path:
         return self._folder / str(version)
 
 
@@ -262,3 +267,47 @@ def test_production_and_the_back_test_decide_alike(
     assert walked == production
     assert len({row[1] for row in walked}) == served
     assert len({row[2] for row in walked}) == champions
+
+
+def test_weeks_are_decided_once_and_again_when_one_has_changed(
+    bars: dict[str, Bars], widths: dict[datetime, float], store_of: Store, tmp_path: Path
+) -> None:
+    """A second call writes nothing; what an earlier release left is decided anew; a longer span adds to what is there."""
+    weeks, registry, model = _weeks(4), _Registry(tmp_path), _SETTINGS.model_name
+    widths.update({weeks[0].start: 4.0, weeks[3].start: 4.0})
+    old = Evaluation(
+        model, 99, weeks[0].alias, "volatility", "backtest", "naive", weeks[0].start, weeks[0].end, True,
+        {"recipe": "of an earlier release"}, "", weeks[0].start,
+    )  # fmt: skip
+    store_of.save_evaluation(old)
+    shards: list[tuple[int, int] | None] = [(1, 2), (0, 2), None]
+
+    def backtest(end: datetime, shard: tuple[int, int] | None) -> None:
+        span = (_SETTINGS, store_of, registry, _START, end, 7)
+        list(run_backtest(*span, 1, shard))  # type: ignore[arg-type]
+        if not remaining(_SETTINGS, store_of, _START, end, 7):
+            decide_weeks(*span)  # type: ignore[arg-type]
+
+    def left() -> tuple[object, ...]:
+        found = store_of.evaluations(model, "backtest")
+        return registry.aliases(), dict(registry.made), found
+
+    backtest(weeks[2].end, shards[0])
+    assert not registry.aliases()
+    backtest(weeks[2].end, shards[1])
+    floor = registry.aliases()[weeks[0].alias]
+    assert registry.made[floor].kind == "naive"
+    assert floor == 4
+    before = left()
+    backtest(weeks[2].end, shards[2])
+    assert left() == before
+    backtest(weeks[3].end, None)
+    assert {k: v for k, v in registry.aliases().items() if k != weeks[3].alias} == before[0]
+    assert len(registry.made) == 5
+    told = {e.alias: (e.kind, e.figures.get("served")) for e in store_of.evaluations(model, "backtest")}
+    rows = store_of.backtest_rows(model)
+    assert told == {r.alias: (registry.made[r.version].kind, r.version) for r in rows}
+    assert told[weeks[0].alias] == ("naive", floor)
+    assert sum(len(r.origin) for r in rows) == 4 * 168
+    found = report(store_of, _SETTINGS, _START, weeks[3].end, 7)
+    assert found.models + found.floors == 4
