@@ -446,7 +446,7 @@ def rows_of(
         DataError: when a fold is missing, or is not what was kept.
     """
     by_start = {f.start: f for f in store.walk_folds(settings.model_name, walk, name)}
-    parts, floors = [], []
+    parts = []
     for fold in steps:
         found = by_start.get(fold.start)
         if found is None or found.end != fold.end:
@@ -458,5 +458,4 @@ def rows_of(
                 f"the rows of {name} from {fold.start:%Y-%m-%d} are not those that were kept; run it again"
             )
         parts.append(read_parquet(found.parquet))
-        floors.append(found.lineage.get("kind") == "naive")
-    return joined(name, parts, target, floors, calibrate=name != "naive")
+    return joined(name, parts, target, calibrate=name != "naive")
