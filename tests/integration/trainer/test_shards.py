@@ -14,6 +14,7 @@ import pytest
 
 from hourcast.contracts import Bars, parse_hour
 from hourcast.store import BacktestRows, open_store
+from hourcast_trainer.lab.walk import walk_id
 from hourcast_trainer.registry import Registry
 from hourcast_trainer.settings import TrainerSettings
 from tests.integration.conftest import NOW, environment_of, hourcast, load_bars, run_well
@@ -42,6 +43,18 @@ def _rows(environment: Mapping[str, str]) -> list[BacktestRows]:
     store = open_store(environment["HOURCAST_DATABASE_URL"])
     try:
         return store.backtest_rows(environment["HOURCAST_MODEL_NAME"])
+    finally:
+        store.close()
+
+
+def _fitted(environment: Mapping[str, str]) -> dict[str, int]:
+    """The weeks that are fitted, by their start, and their versions."""
+    store = open_store(environment["HOURCAST_DATABASE_URL"])
+    try:
+        kept = store.walk_folds(
+            environment["HOURCAST_MODEL_NAME"], walk_id(TrainerSettings(), 7), "production", files=False
+        )
+        return {f"{fold.start:%Y-%m-%d}": fold.lineage["version"] for fold in kept}
     finally:
         store.close()
 
@@ -93,10 +106,11 @@ def test_a_shard_goes_on_where_it_was_and_says_what_is_left(
     environment = _environment(tmp_path, mysql_url, mlflow_server, market_bars)
     told = "shard 1 of 3 is done; 3 weeks of other shards are left, and the last prints the report\n"
     assert run_well(environment, *_SPAN, "--shard", "1/3") == told
-    before = _rows(environment)
-    assert [row.alias for row in before] == ["backtest_20240508"]
+    before = _fitted(environment)
+    assert list(before) == ["2024-05-23"]
     assert run_well(environment, *_SPAN, "--shard", "1/3") == told
-    assert [row.version for row in _rows(environment)] == [row.version for row in before]
+    assert _fitted(environment) == before
+    assert _rows(environment) == []
     store = open_store(mysql_url)
     with store.exclusive("backtest-1-of-3"):
         done = hourcast(environment, *_SPAN, "--shard", "1/3")

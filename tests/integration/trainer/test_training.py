@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from hourcast.conformal import Outcomes, advance
 from hourcast.contracts import Bars, from_epoch, parse_hour
 from hourcast.forecaster import load
 from hourcast.store import Hour, SeriesState, open_store
+from hourcast_trainer.lab.walk import walk_id
 from hourcast_trainer.registry import Registry
 from hourcast_trainer.settings import TrainerSettings
 from tests.integration.conftest import NOW, World, environment_of, hourcast, load_bars
@@ -211,23 +213,32 @@ def test_a_training_that_is_killed_leaves_nothing_half(fresh: World) -> None:
 def test_a_backtest_that_is_killed_goes_on_and_ends_the_same(
     fresh: World, tmp_path: Path, mlflow_server: str, market_bars: dict[str, Bars]
 ) -> None:
-    """Killed after its first weeks and called again, every row is what an unbroken run gives; again does nothing."""
+    """Killed while weeks are fitted and while they are decided, every row is what an unbroken run gives; again does nothing."""
     words = ["backtest", "--from", "2024-05-16", "--to", "2024-06-13", "--jobs", "1"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hourcast.cli", *words],
-        env=os.environ | dict(fresh.environment), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
     model = fresh.environment["HOURCAST_MODEL_NAME"]
-    with fresh.store() as store:
+    walk = walk_id(TrainerSettings(), 7)
+
+    def killed_when(begun: Callable[[], int]) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hourcast.cli", *words],
+            env=os.environ | dict(fresh.environment), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
         end = time.monotonic() + 90
-        while not store.evaluations(model, "backtest") and time.monotonic() < end:
-            time.sleep(0.05)
+        while not begun() and time.monotonic() < end:
+            time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait(10)
-        assert 1 <= len(store.evaluations(model, "backtest")) < 4
+        assert 1 <= begun() < 4
+
+    with fresh.store() as store:
+        killed_when(lambda: len(store.walk_folds(model, walk, "production", files=False)))
+        assert store.evaluations(model, "backtest") == []
+        killed_when(lambda: len(store.evaluations(model, "backtest")))
         figures = json.loads(fresh.run(*words, "--json"))
         broken = store.backtest_rows(model)
+        made = _versions(fresh)
         assert json.loads(fresh.run(*words, "--json")) == figures
+        assert _versions(fresh) == made
     assert figures["model"]["n"] == 28 * 24
     assert figures["naive"]["n"] == 28 * 24
     assert set(figures["months"]) == {"2024-05", "2024-06"}

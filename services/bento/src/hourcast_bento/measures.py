@@ -111,11 +111,12 @@ class Measures:
         """Errors of the newest back-test aliases: what they said an hour ahead, each hour of their weeks."""
         model = self._settings.model_name
         newest = self._store.evaluations(model, "backtest", baseline="naive", limit=_MOST_SHOWN)
-        stored = self._store.backtest_rows(model, {e.alias for e in newest if e.alias is not None})
-        kinds = self._store.kinds(model, {b.version for b in stored})
+        # Evaluations come oldest first: of a week that was decided again the newest counts.
+        kinds = {e.alias: e.kind for e in newest if e.alias is not None}
+        stored = self._store.backtest_rows(model, set(kinds))
         return [
             skill_of(
-                b.alias, b.version, kinds.get(b.version, "unknown"), "backtest",
+                b.alias, b.version, kinds[b.alias], "backtest",
                 b.actual, b.quantiles, b.naive_quantiles, LEVELS,
             )
             for b in stored

@@ -10,10 +10,11 @@ from hourcast.errors import DataError
 from hourcast.forecaster import Forecaster, load
 from hourcast.store import Evaluation, Store
 from hourcast_trainer.calendar import TrainingPlan
-from hourcast_trainer.champion import Challenge, challenge, due
+from hourcast_trainer.champion import Challenge
 from hourcast_trainer.measuring import Measured, common, uncalibrated
 from hourcast_trainer.registry import RegisteredVersion, Registry
 from hourcast_trainer.settings import TrainerSettings
+from hourcast_trainer.succession import challenged, turn
 
 __all__ = ["Championship", "dated", "incumbent_of"]
 
@@ -73,24 +74,18 @@ class Championship:
             self._fill(f"version {champion} cannot be run any more: {error}", champion)
             return
         versions = {v.version: v for v in passed}
-        turn = due(
-            {v.version: (v.trained_through, v.challenged) for v in passed if v.trained_through}
-            | {champion: (holder.spec.trained_through, True)},
-            champion, self._plan, self._settings.champion_days,
-        )  # fmt: skip
-        if turn is None:
+        out = {v.version: (v.trained_through, v.challenged) for v in passed if v.trained_through}
+        turn_of = turn(out, champion, holder.spec.trained_through, self._plan, self._settings)
+        if turn_of is None:
             return
-        newest, start = versions[turn[0]], turn[1]
+        newest, start = versions[turn_of[0]], turn_of[1]
         try:
             challenger = load(self._registry.forecaster_of(newest.version))
             ours, theirs = common(*(self._since(start, forecaster) for forecaster in (challenger, holder)))
         except DataError as error:
             _LOG.warning("version %d cannot challenge the champion: %s", newest.version, error)
             return
-        s = self._settings
-        held = challenge(
-            ours, theirs, f"version {champion}", level=s.champion_p, margin=s.gate_margin, gate_level=s.gate_p
-        )
+        held = challenged(ours, theirs, champion, self._settings)
         evidence = self._evidence(newest.version, champion, held.evidence)
         self._store.save_evaluation(self._evaluation(newest, champion, start, ours, theirs, held, evidence))
         if held.won:

@@ -325,6 +325,10 @@ class Registry:
         """Note that a version has had its challenge, and how it ended."""
         self._tag(version, {_CHALLENGE: outcome})
 
+    def note_decision(self, version: int, decision: Decision, alias: str) -> None:
+        """Write down what the gate said of a version that was registered before it was asked."""
+        self._tag(version, _gate_tags(decision, alias))
+
     def finish_aliases(self) -> list[tuple[str, int]]:
         """Set aliases that a killed training had decided on and not set. Aliases that people removed stay removed."""
         done = []
@@ -334,9 +338,11 @@ class Registry:
                 done.append((version.alias, version.version))
         return done
 
-    def forecaster_of(self, version: int) -> Path:
-        """Download a version's forecaster directory."""
-        folder = self._mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{self._name}/{version}")
+    def forecaster_of(self, version: int, into: Path | None = None) -> Path:
+        """Download a version's forecaster directory, into a folder of the caller's where one is given."""
+        folder = self._mlflow.artifacts.download_artifacts(
+            artifact_uri=f"models:/{self._name}/{version}", dst_path=None if into is None else str(into)
+        )
         return Path(folder) / "artifacts" / "forecaster"
 
 
@@ -347,17 +353,19 @@ def _version_tags(
     tags = {
         "kind": spec.kind,
         _STAGE: stage,
-        "gate": "passed" if decision.passed else "failed",
-        "gate_reason": decision.reason,
         "trained_through": spec.trained_through.isoformat(),
         "decided_at": spec.decided_at.isoformat(),
         "data_fingerprint": spec.data_fingerprint,
         "code_version": spec.code_version,
         **{name: f"{value:.6g}" for name, value in metrics.items()},
+        **_gate_tags(decision, alias),
     }
-    if decision.passed:
-        tags[_ALIAS_TAG] = alias
     return {key: value[:_LONGEST_TAG] for key, value in tags.items()}
+
+
+def _gate_tags(decision: Decision, alias: str) -> dict[str, str]:
+    tags = {"gate": "passed" if decision.passed else "failed", "gate_reason": decision.reason}
+    return tags | ({_ALIAS_TAG: alias} if decision.passed else {})
 
 
 def _example(golden: Golden) -> Any:

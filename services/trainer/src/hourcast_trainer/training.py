@@ -17,12 +17,13 @@ from hourcast_trainer.calendar import TrainingPlan, next_due, plan_of
 from hourcast_trainer.calibration import carried_on, warmed_up
 from hourcast_trainer.championship import Championship, dated, incumbent_of
 from hourcast_trainer.choice import Chooser
-from hourcast_trainer.gate import Decision, Look, decide, stays
-from hourcast_trainer.measuring import Measured, Scores, common, measure, measure_naive, uncalibrated
+from hourcast_trainer.gate import Decision, Look
+from hourcast_trainer.measuring import Measured, Scores, measure, measure_naive, uncalibrated
 from hourcast_trainer.models import MODELS, EpochLosses, FitRequest, Fitted, Hyper
 from hourcast_trainer.plots import calibration_plot, forecast_plot, loss_plot
 from hourcast_trainer.registry import Registry
 from hourcast_trainer.settings import TrainerSettings
+from hourcast_trainer.succession import holds, judged, looks_before, served_by
 
 __all__ = ["Outcome", "read_bars", "train_once"]
 
@@ -115,19 +116,19 @@ def _train(
     version, decision = job.train_candidate(alias)
     versions.append(version)
     reasons.append(decision.reason)
-    if decision.passed:
-        served = version
-    elif floor is not None:
-        served = floor
-    else:
-        incumbent = incumbent_of(registry)
-        if incumbent is not None and job.holds(incumbent):
-            return Outcome(
-                "trained",
-                f"version {version} failed its gate and gets no alias, {decision.reason}; "
-                f"version {incumbent} is still no worse than naive and stays",
-                tuple(versions), None, incumbent, tuple(reasons),
-            )  # fmt: skip
+    incumbent = None if decision.passed else incumbent_of(registry)
+    chosen = served_by(
+        decision.passed, floor is not None, lambda: incumbent is not None and job.holds(incumbent)
+    )
+    if chosen == "incumbent":
+        return Outcome(
+            "trained",
+            f"version {version} failed its gate and gets no alias, {decision.reason}; "
+            f"version {incumbent} is still no worse than naive and stays",
+            tuple(versions), None, incumbent, tuple(reasons),
+        )  # fmt: skip
+    served = version if chosen == "candidate" else floor
+    if served is None:
         served = job.register_floor(alias, f"version {version} failed its gate, and so would what is served")
         versions.append(served)
     return Outcome(
@@ -180,18 +181,15 @@ class _Job:
             )
         measured = measure(fitted.forecaster(), self._bars, self._plan.gate_start_s, self._plan.gate_end_s)
         champion = self.championship.holder_on_window()
-        parts = common(measured, self._naive, *([champion[1]] if champion else []))
-        baselines = {"naive": parts[1]}
-        if champion:
-            baselines["champion"] = parts[2]
-        decision = decide(
-            parts[0], baselines, self._settings.gate_margin, self._settings.gate_p, self._looks(kind)
+        found = judged(
+            measured, self._naive, champion[1] if champion else None, self._looks(kind), self._settings
         )
+        decision = found.decision
         fitted = self._calibrated(fitted)
-        version = self._register(fitted, parts[0], decision, alias)
-        for name, baseline in baselines.items():
+        version = self._register(fitted, found.candidate, decision, alias)
+        for name, baseline in found.baselines.items():
             told = f"champion v{champion[0]}" if name == "champion" and champion else name
-            self._record(version, fitted, alias, told, parts[0].scores, baseline.scores, decision)
+            self._record(version, fitted, alias, told, found.candidate.scores, baseline.scores, decision)
         if decision.passed:
             self._give(version, alias, decision)
         else:
@@ -199,15 +197,14 @@ class _Job:
         return version, decision
 
     def _looks(self, kind: str) -> list[Look]:
-        """What the gate saw of earlier candidates of a kind, the oldest first; looks of before this were kept have no days."""
-        found: dict[datetime, dict[str, dict[int, float]]] = {}
+        """What the gate saw of earlier candidates of a kind."""
         made = self._store.evaluations(self._settings.model_name, "gate")
-        for e in sorted(made, key=lambda e: (e.window_end, e.made_at)):
-            # A training that was killed and comes again is the same look.
-            if e.kind == kind and e.window_end < self._plan.gate_end:
-                for key, days in e.figures.get("days", {}).items():
-                    found.setdefault(e.window_end, {})[key] = {int(day): gain for day, gain in days.items()}
-        return list(found.values())
+        seen = [
+            (e.window_end, e.figures.get("days", {}))
+            for e in sorted(made, key=lambda e: e.made_at)
+            if e.kind == kind
+        ]
+        return looks_before(seen, self._plan.gate_end)
 
     def _calibrated(self, fitted: Fitted) -> Fitted:
         """The candidate with the conformal state that production has got to, or its own over the held-out window."""
@@ -239,8 +236,7 @@ class _Job:
         except DataError as error:
             _LOG.warning("version %d cannot be measured: %s", version, error)
             return False
-        ours, theirs = common(measured, self._naive)
-        return stays(ours, theirs, self._settings.gate_margin)
+        return holds(measured, self._naive, self._settings)
 
     def _register(self, fitted: Fitted, measured: Measured, decision: Decision, alias: str) -> int:
         scores = measured.scores

@@ -67,7 +67,10 @@ class IngestRun:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A version measured against `baseline` on a held-out window (`stage` gate or backtest), or a challenge (champion)."""
+    """A version measured against `baseline` on a held-out window (`stage` gate), or a challenge (champion).
+
+    That of a back-tested week (backtest) is filed under the version whose fit the week is; kind and figures are of what served.
+    """
 
     model: str
     version: int

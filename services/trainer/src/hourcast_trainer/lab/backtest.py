@@ -1,25 +1,23 @@
 """Walk-forward as production would have gone: every week a training, its gate, and the week that followed.
 
-Each week's model is fitted and gated on what was known then. A week whose candidate fails its gate is forecast by the
-naive floor: production would keep the version before while that holds, but then a week would depend on those before
-it, and on where the back-test began. The engine is `hourcast_trainer.lab.walk`: weeks do not depend on each other, and a
-week that is in the store already with the same data and settings is not fitted again. When no week is left, the
-forecasts are calibrated from the first hour to the last, each by what had come by then.
+First each week's model is fitted on what was known then, side by side: fits do not depend on each other, and a week that
+is kept with the same data and settings is not fitted again (`hourcast_trainer.lab.walk`). When no week is left they are
+decided in order, since who serves a week depends on those before it (`hourcast_trainer.lab.deciding`).
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
 
-from hourcast.contracts import HOUR_S, Bars, FloatArray, Golden, from_epoch
+from hourcast.contracts import Bars, FloatArray, Golden, from_epoch, to_epoch
 from hourcast.forecaster import LEVELS, make_golden
-from hourcast.store import BacktestRows, Evaluation, Store
+from hourcast.store import Store
 from hourcast.verification import Figures, figures
 from hourcast_trainer.choice import Chooser, Question, questions_of
-from hourcast_trainer.gate import Decision, decide
+from hourcast_trainer.gate import Decision
 from hourcast_trainer.lab.walk import (
     Fold,
     FoldResult,
@@ -28,92 +26,65 @@ from hourcast_trainer.lab.walk import (
     forecast_fold,
     kept,
     recipe_of,
-    rows_of,
     side_by_side,
     walk_id,
 )
-from hourcast_trainer.measuring import Measured, common, measure, measure_naive
+from hourcast_trainer.measuring import Measured, measure
 from hourcast_trainer.models import MODELS, Fitted
 from hourcast_trainer.registry import Registry
 from hourcast_trainer.settings import TrainerSettings
 from hourcast_trainer.training import read_bars
 
-__all__ = ["BacktestReport", "calibrate", "fit_week", "remaining", "report", "run_backtest"]
+__all__ = ["PRODUCTION", "VERSION", "BacktestReport", "fit_week", "remaining", "report", "run_backtest"]
 
-_PRODUCTION = "production"
+PRODUCTION = "production"
+VERSION = "version"
 
 
 @dataclass(frozen=True, slots=True)
 class WeekResult:
-    """A fitted week: what is served in it, its gate, its forecasts, and beside naive ones those one hour ahead."""
+    """A fitted week: its candidate or, where history is too short for one, the naive floor, and how that did in the week."""
 
-    served: FoldResult
+    made: FoldResult
     decision: Decision
     golden: Golden
     measured: Measured
-    naive: Measured
 
     @property
     def fitted(self) -> Fitted:
         """The version to register."""
-        assert self.served.fitted is not None
-        return self.served.fitted
+        assert self.made.fitted is not None
+        return self.made.fitted
 
     @property
     def week(self) -> Fold:
         """The week."""
-        return self.served.fold
+        return self.made.fold
 
 
 def fit_week(bars: Mapping[str, Bars], settings: TrainerSettings, week: Fold, chooser: Chooser) -> WeekResult:
-    """Fit, gate and forecast one week."""
-    plan, target = week.plan, settings.target.symbol
+    """Fit and forecast one week."""
+    plan, kind = week.plan, settings.model_kind
     known = {symbol: part.known_at(plan.gate_end_s) for symbol, part in bars.items()}
-    served, decision = _candidate(bars, known, settings, week, chooser)
-    if served is None:
-        (served,) = forecast_fold(bars, settings, week, [_variant(settings, "naive")], chooser)
-    assert served.fitted is not None
-    forecaster = served.fitted.forecaster()
-    start_s, end_s = int(week.start.timestamp()), int(week.end.timestamp())
-    measured, naive = common(
-        measure(forecaster, bars, start_s, end_s), measure_naive(bars[target], start_s, end_s)
-    )
-    return WeekResult(served, decision, make_golden(forecaster, known, plan.gate_end_s), measured, naive)
+    decision = Decision(False, "not decided yet: who serves a week depends on those before it", {})
+    if len(plan.known(known[settings.target.symbol])) < MODELS[kind].history_h(settings):
+        decision = Decision(False, f"the naive floor; too little history for the {kind} model", {})
+        kind = "naive"
+    (made,) = forecast_fold(bars, settings, week, [_variant(settings, kind)], chooser)
+    assert made.fitted is not None
+    forecaster = made.fitted.forecaster()
+    measured = measure(forecaster, bars, to_epoch(week.start), to_epoch(week.end))
+    return WeekResult(made, decision, make_golden(forecaster, known, plan.gate_end_s), measured)
 
 
 def _variant(settings: TrainerSettings, kind: str) -> Variant:
-    return Variant(_PRODUCTION, kind, settings.feature_series)
-
-
-def _candidate(
-    bars: Mapping[str, Bars],
-    known: Mapping[str, Bars],
-    settings: TrainerSettings,
-    week: Fold,
-    chooser: Chooser,
-) -> tuple[FoldResult | None, Decision]:
-    """The candidate if it passes, and its decision."""
-    plan, kind, target = week.plan, settings.model_kind, settings.target.symbol
-    if len(plan.known(known[target])) < MODELS[kind].history_h(settings):
-        return None, Decision(True, f"the naive floor; too little history for the {kind} model", {})
-    (made,) = forecast_fold(bars, settings, week, [_variant(settings, kind)], chooser)
-    assert made.fitted is not None
-    held_out = measure(made.fitted.forecaster(), known, plan.gate_start_s, plan.gate_end_s)
-    floor = measure_naive(known[target], plan.gate_start_s, plan.gate_end_s)
-    ours, theirs = common(held_out, floor)
-    decision = decide(ours, {"naive": theirs}, settings.gate_margin, settings.gate_p)
-    if decision.passed:
-        return made, decision
-    return None, Decision(
-        True, f"the naive floor; the {kind} model was {decision.reason}", decision.ratios, decision.evidence
-    )
+    return Variant(PRODUCTION, kind, settings.feature_series)
 
 
 def _recipe(bars: Mapping[str, Bars], settings: TrainerSettings, week: Fold) -> str:
-    """What decides a week's result; a stored week with the same recipe is not done again."""
-    gate = settings.model_dump_json(include={"gate_margin", "gate_p", "model_kind"})
+    """What decides a week's fit; a kept week with the same recipe is not fitted again."""
     rows = recipe_of(bars, settings, _variant(settings, settings.model_kind), week, fit_week)
-    return hashlib.sha256(f"{rows}|{gate}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{rows}|{settings.model_kind}".encode()).hexdigest()[:16]
 
 
 def run_backtest(
@@ -131,13 +102,15 @@ def run_backtest(
     With `shard` (i, n) only the weeks whose place is i modulo n, and the numbers are of those.
     """
     steps = folds(start, end, every_days, settings)
-    if shard is not None:
-        steps = steps[shard[0] :: shard[1]]
     bars = read_bars(store, settings, end)
     registry.ready()
     with registry.answering():
         registry.clear_interrupted()
-    recipes, todo = _todo(settings, store, bars, steps)
+        there = {v.version for v in registry.versions()}
+    recipes, todo = _todo(settings, store, bars, steps, every_days, there)
+    if shard is not None:
+        steps = steps[shard[0] :: shard[1]]
+        todo = [week for week in todo if week in steps]
     number = len(steps) - len(todo)
     for week in steps:
         if week not in todo:
@@ -158,22 +131,30 @@ def run_backtest(
 def remaining(
     settings: TrainerSettings, store: Store, start: datetime, end: datetime, every_days: int
 ) -> int:
-    """How many weeks of the span are not done with the present bars and settings."""
+    """How many weeks of the span are not fitted with the present bars and settings."""
     steps = folds(start, end, every_days, settings)
-    return len(_todo(settings, store, read_bars(store, settings, end), steps)[1])
+    return len(_todo(settings, store, read_bars(store, settings, end), steps, every_days)[1])
 
 
 def _todo(
-    settings: TrainerSettings, store: Store, bars: Mapping[str, Bars], steps: list[Fold]
+    settings: TrainerSettings,
+    store: Store,
+    bars: Mapping[str, Bars],
+    steps: list[Fold],
+    every_days: int,
+    there: Container[int] | None = None,
 ) -> tuple[dict[str, str], list[Fold]]:
-    """The recipe of each week by its alias, and the weeks that the store does not hold by it."""
-    done = {
-        e.alias: e.figures.get("recipe")
-        for e in store.evaluations(settings.model_name, "backtest")
-        if e.alias is not None
+    """The recipe of each week by its alias, and the weeks that the store does not keep by it, with a version that is `there`."""
+    found = {
+        fold.start: fold.recipe
+        for fold in store.walk_folds(
+            settings.model_name, walk_id(settings, every_days), PRODUCTION, files=False
+        )
+        # Weeks of an earlier release name no version: what it kept is what served.
+        if VERSION in fold.lineage and (there is None or fold.lineage[VERSION] in there)
     }
     recipes = {week.alias: _recipe(bars, settings, week) for week in steps}
-    return recipes, [week for week in steps if done.get(week.alias) != recipes[week.alias]]
+    return recipes, [week for week in steps if found.get(week.start) != recipes[week.alias]]
 
 
 def _save(
@@ -185,70 +166,14 @@ def _save(
     result: WeekResult,
     recipe: str,
 ) -> None:
-    """Register, tag, record the rows, set the alias; the evaluation comes last and says that the week is done."""
-    week, alias = result.week, result.week.alias
-    ours, theirs = result.measured.scores, result.naive.scores
-    metrics = {f"backtest_{key}": value for key, value in ours.next_hour.as_dict().items()}
+    """Register the version; the forecasts come last, name it, and say that the week is done."""
+    scores = result.measured.scores.next_hour.as_dict()
+    metrics = {f"backtest_{key}": value for key, value in scores.items()}
     version = registry.register(
-        result.fitted, result.golden, bars, "backtest", metrics, {}, result.decision, alias
+        result.fitted, result.golden, bars, "backtest", metrics, {}, result.decision, result.week.alias
     )
-    store.save_walk_folds([kept(settings, walk, result.served, recipe, week.plan.decided_at)])
-    store.save_backtest(
-        BacktestRows(
-            model=settings.model_name,
-            alias=alias,
-            version=version,
-            origin=result.measured.origin,
-            target_time=result.measured.origin + HOUR_S,
-            last_close=result.measured.last_close,
-            actual=result.measured.actual[:, 0],
-            quantiles=result.measured.quantiles[:, 0],
-            naive_quantiles=result.naive.quantiles[:, 0],
-        )
-    )
-    registry.set_alias(version, alias)
-    store.save_evaluation(
-        Evaluation(
-            model=settings.model_name,
-            version=version,
-            alias=alias,
-            kind=result.fitted.spec.kind,
-            stage="backtest",
-            baseline="naive",
-            window_start=week.start,
-            window_end=week.end,
-            passed=True,
-            figures={
-                "candidate": ours.as_dict(),
-                "baseline": theirs.as_dict(),
-                "ratios": dict(result.decision.ratios),
-                "evidence": dict(result.decision.evidence),
-                "recipe": recipe,
-            },
-            reason=result.decision.reason,
-            made_at=week.plan.decided_at,
-        )
-    )
-
-
-def calibrate(
-    settings: TrainerSettings, store: Store, start: datetime, end: datetime, every_days: int
-) -> None:
-    """Give the rows one hour ahead the width that had been learned by their hour; rows that have it are left alone.
-
-    The state is carried through the whole span, so this waits for its last week.
-    """
-    steps = folds(start, end, every_days, settings)
-    target = read_bars(store, settings, end)[settings.target.symbol]
-    walk = rows_of(store, settings, walk_id(settings, every_days), steps, _PRODUCTION, target)
-    wanted = {week.alias for week in steps}
-    for rows in store.backtest_rows(settings.model_name):
-        if rows.alias not in wanted:
-            continue
-        place = np.searchsorted(walk.origin, rows.origin)
-        quantiles = walk.last_close[place, None] * np.exp(walk.returns[place, 0].astype(np.float64))
-        if not np.array_equal(quantiles, rows.quantiles):
-            store.save_backtest(replace(rows, quantiles=quantiles))
+    fold = kept(settings, walk, result.made, recipe, result.week.plan.decided_at)
+    store.save_walk_folds([replace(fold, lineage={**fold.lineage, VERSION: version})])
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +193,8 @@ def report(
     """Figures over the stored rows of the weeks from `start` to `end`."""
     wanted = {week.alias for week in folds(start, end, every_days, settings)}
     rows = [r for r in store.backtest_rows(settings.model_name) if r.alias in wanted]
-    kinds = [e.kind for e in store.evaluations(settings.model_name, "backtest") if e.alias in wanted]
+    # Of a week that was decided again the newest counts.
+    kinds = {e.alias: e.kind for e in store.evaluations(settings.model_name, "backtest") if e.alias in wanted}
 
     def joined(name: str) -> FloatArray:
         return np.concatenate([getattr(r, name) for r in rows])
@@ -285,6 +211,6 @@ def report(
             )
             for name in np.unique(month)
         },
-        models=sum(kind != "naive" for kind in kinds),
-        floors=sum(kind == "naive" for kind in kinds),
+        models=sum(kind != "naive" for kind in kinds.values()),
+        floors=sum(kind == "naive" for kind in kinds.values()),
     )

@@ -68,7 +68,8 @@ def backtest(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from hourcast_trainer.lab.backtest import calibrate, remaining, report, run_backtest
+    from hourcast_trainer.lab.backtest import remaining, report, run_backtest
+    from hourcast_trainer.lab.deciding import decide_weeks
     from hourcast_trainer.registry import Registry
 
     settings, store = opened()
@@ -81,10 +82,8 @@ def backtest(
     # One process for a shard at a time; shards do different weeks and need not know of each other.
     name = "backtest" if shard is None else f"backtest-{shard[0]}-of-{shard[1]}"
     with store.exclusive(name), Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("back-test", total=None)
-        for week, done, total in run_backtest(
-            settings, store, Registry(settings, name), start, end, every_days, jobs, shard
-        ):
+        task, registry = bar.add_task("back-test", total=None), Registry(settings, name)
+        for week, done, total in run_backtest(settings, store, registry, start, end, every_days, jobs, shard):
             bar.update(task, completed=done, total=total, description=f"back-test {week.alias}")
             if not bar.console.is_terminal:
                 _LOG.info("%s: %d of %d weeks", week.alias, done, total)
@@ -94,7 +93,7 @@ def backtest(
             f"shard {shard[0]} of {shard[1]} is done; {left} weeks of other shards are left, and the last prints the report"
         )
         return
-    calibrate(settings, store, start, end, every_days)
+    decide_weeks(settings, store, registry, start, end, every_days)
     result = report(store, settings, start, end, every_days)
     if as_json:
         both = {

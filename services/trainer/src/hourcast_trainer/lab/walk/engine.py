@@ -17,7 +17,6 @@ from threadpoolctl import threadpool_limits
 
 from hourcast.contracts import HOUR_S, Bars, IntArray, to_epoch
 from hourcast.errors import ConfigurationError, DataError
-from hourcast.forecaster import Forecasts
 from hourcast.store import Store, WalkFold
 from hourcast_trainer.choice import Chooser, Question, questions_of
 from hourcast_trainer.datasets import data_fingerprint
@@ -25,7 +24,7 @@ from hourcast_trainer.lab.walk.folds import Fold
 from hourcast_trainer.lab.walk.processes import side_by_side
 from hourcast_trainer.lab.walk.rows import FoldRows, WalkRows, joined, read_parquet, sha256_of, write_parquet
 from hourcast_trainer.lab.walk.sources import sources_of
-from hourcast_trainer.models import COMPARED, ComparedFit, FitRequest, Fitted, members_of
+from hourcast_trainer.models import COMPARED, ComparedFit, FitRequest, Fitted, Forecasting, members_of
 from hourcast_trainer.settings import TrainerSettings
 
 __all__ = [
@@ -33,6 +32,7 @@ __all__ = [
     "StoredWalk",
     "Variant",
     "forecast_fold",
+    "forecast_hours",
     "kept",
     "recipe_of",
     "rows_of",
@@ -158,10 +158,7 @@ def forecast_fold(
     Raises:
         DataError: when a variant cannot be fitted, or forecasts no hour of the fold.
     """
-    target = settings.target.symbol
     known = {symbol: part.known_at(to_epoch(fold.start)) for symbol, part in bars.items()}
-    origins = origins_of(bars[target], fold)
-    seen = {symbol: part.known_at(to_epoch(fold.end)) for symbol, part in bars.items()}
     ready: dict[tuple[str, tuple[str, ...]], Fitted] = {}
     chooser = chooser or Chooser(bars, settings)
     out = []
@@ -176,16 +173,22 @@ def forecast_fold(
             servable = fitted if isinstance(fitted, Fitted) else None
             if servable is not None:
                 ready[variant.kind, variant.series] = servable
-            made = fitted.forecaster().predict(seen, origins, skip_unusable=True)
+            rows = forecast_hours(fitted.forecaster(), bars, fold, settings.target.symbol)
             out.append(
-                FoldResult(
-                    variant, fold, _rows(made), _lineage(chosen, variant, fold, fitted, hyper), servable
-                )
+                FoldResult(variant, fold, rows, _lineage(chosen, variant, fold, fitted, hyper), servable)
             )
     return [next(r for r in out if r.variant == variant) for variant in variants]
 
 
-def _rows(made: Forecasts) -> FoldRows:
+def forecast_hours(forecaster: Forecasting, bars: Mapping[str, Bars], fold: Fold, target: str) -> FoldRows:
+    """Forecast each hour of a fold.
+
+    Raises:
+        DataError: when no hour can be forecast.
+    """
+    origins = origins_of(bars[target], fold)
+    seen = {symbol: part.known_at(to_epoch(fold.end)) for symbol, part in bars.items()}
+    made = forecaster.predict(seen, origins, skip_unusable=True)
     if not len(made.origin):
         raise DataError("no hour of the fold can be forecast; load more bars")
     returns = np.log(made.quantiles / made.last_close[:, None, None]).astype(np.float32)
@@ -353,7 +356,7 @@ def rows_of(
         DataError: when a fold is missing, or is not what was kept.
     """
     by_start = {f.start: f for f in store.walk_folds(settings.model_name, walk, name)}
-    parts, floors = [], []
+    parts = []
     for fold in steps:
         found = by_start.get(fold.start)
         if found is None or found.end != fold.end:
@@ -365,5 +368,4 @@ def rows_of(
                 f"the rows of {name} from {fold.start:%Y-%m-%d} are not those that were kept; run it again"
             )
         parts.append(read_parquet(found.parquet))
-        floors.append(found.lineage.get("kind") == "naive")
-    return joined(name, parts, target, floors, calibrate=name != "naive")
+    return joined(name, parts, target, calibrate=name != "naive")

@@ -116,17 +116,10 @@ def sha256_of(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def joined(
-    kind: str,
-    parts: Sequence[FoldRows],
-    target: Bars,
-    as_they_are: Sequence[bool] = (),
-    calibrate: bool = True,
-) -> WalkRows:
+def joined(kind: str, parts: Sequence[FoldRows], target: Bars, calibrate: bool = True) -> WalkRows:
     """Folds in order of time as one walk beside the closes of `target`, calibrated on the way.
 
-    The conformal state is carried from fold to fold. `as_they_are` says of each fold whether its forecasts stay as they
-    are, as the naive floor's do; without `calibrate` all do.
+    The conformal state is carried from fold to fold; without `calibrate` forecasts stay as they are.
     """
     origin = np.concatenate([p.origin for p in parts])
     last = np.concatenate([p.last_close for p in parts])
@@ -136,6 +129,5 @@ def joined(
     if not calibrate or not len(origin):
         return WalkRows(kind, origin, last, actual, raw, raw)
     state = ConformalState.start(from_epoch(origin[0]), HORIZONS, LEVELS)
-    still = np.repeat(np.asarray(as_they_are or [False] * len(parts)), [len(p.origin) for p in parts])
-    returns, _state = walk(state, origin, raw, np.log(actual / last[:, None]), still)
+    returns, _state = walk(state, origin, raw, np.log(actual / last[:, None]))
     return WalkRows(kind, origin, last, actual, returns, raw)
