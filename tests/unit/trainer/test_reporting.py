@@ -117,3 +117,11 @@ def test_a_walk_with_a_hole_is_no_whole_one(kept: Store) -> None:
     assert str(hole.value) == (
         "the walk is kept in part: naive has 5 of 6 folds from 2024-03-04 to 2024-04-15; run `hourcast compare` over that span"
     )
+
+
+def test_what_a_back_test_left_is_no_kind_of_the_page(kept: Store, walk: dict[str, WalkRows]) -> None:
+    """Back-test and comparison keep their weeks in one walk; the page is of the kinds that were compared."""
+    keep(kept, TrainerSettings(), {"production": replace(walk["volatility"], kind="production")})
+    job, lacking = kept_comparison(TrainerSettings(), kept, 7)
+    assert [variant.name for variant in job.variants] == ["naive", "volatility"]
+    assert list(lacking) == ["boosting"]

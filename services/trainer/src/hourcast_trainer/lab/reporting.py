@@ -11,6 +11,7 @@ from hourcast.errors import UnavailableError
 from hourcast.store import Store
 from hourcast_trainer.datasets import data_fingerprint
 from hourcast_trainer.lab.analysis import Analysis, analyse
+from hourcast_trainer.lab.backtest import PRODUCTION
 from hourcast_trainer.lab.comparing import Comparison, walked
 from hourcast_trainer.lab.report import About, Fold, build, title_of
 from hourcast_trainer.lab.walk import WalkRows, walk_id
@@ -69,6 +70,7 @@ def kept_comparison(
     there = {
         kind: store.walk_folds(settings.model_name, walk, kind, files=False)
         for kind in store.walk_kinds(settings.model_name, walk)
+        if kind != PRODUCTION
     }
     if "naive" not in there:
         raise UnavailableError(
