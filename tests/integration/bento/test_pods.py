@@ -176,7 +176,7 @@ def test_what_a_package_requires_is_what_serving_imports(trained: World, tmp_pat
     names = {line.split("==")[0] for line in lines}
     assert names == {
         "bentoml", "boto3", "cryptography", "fastapi", "httpx", "numpy", "onnxruntime", "prometheus-client",
-        "pydantic", "pydantic-settings", "pymysql", "sqlalchemy", "uvicorn",
+        "pydantic", "pydantic-settings", "pymysql", "sqlalchemy", "stamina", "uvicorn",
     }  # fmt: skip
 
 
