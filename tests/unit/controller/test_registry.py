@@ -42,6 +42,8 @@ from hourcast_controller.rollout_state import DeploymentState, rollout
 from hourcast_controller.settings import ControllerSettings
 from hourcast_controller.targets.local import LocalTarget
 from hourcast_controller.webhook import verify
+from hourcast_trainer.gate import Decision
+from hourcast_trainer.registry import _gate_tags
 from tests.answering import Answer, Asked, answering
 
 _TAGS = ("kind", "stage", "trained_through", "decided_at", "alias", "alias_set", CHAMPION_EVIDENCE)
@@ -153,6 +155,15 @@ def test_a_tag_that_was_mended_is_taken_at_the_next_look(outside: _Outside, cont
     outside.tags[3] = _GOOD | {"trained_through": "2025-06-03", "decided_at": "2025-06-18T00:05:00+00:00"}
     controller.turn()
     assert outside.template[VERSION_ANNOTATION] == "3"
+
+
+def test_a_version_that_is_not_decided_yet_is_taken_when_it_is(outside: _Outside) -> None:
+    """A back-test decides its weeks when all are fitted: until then a version is neither passed nor failed, nor remembered as either."""
+    outside.tags = {1: _GOOD | _gate_tags(None, "backtest_20250601")}
+    with Registry(outside.url, "m") as registry:
+        assert not registry.read().versions[1].usable
+        outside.tags = {1: _GOOD | _gate_tags(Decision(True, "good", {}), "backtest_20250601")}
+        assert registry.read().versions[1].usable
 
 
 def test_an_index_without_a_skipped_version_is_whole(outside: _Outside) -> None:

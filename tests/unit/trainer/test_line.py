@@ -189,12 +189,12 @@ class _Registry:
         stage: str,
         _m: Any,
         _p: Any,
-        decision: Decision,
+        decision: Decision | None,
         alias: str,
     ) -> int:
         number = len(self.made) + 1
         save(self.forecaster_of(number), fitted.forecaster())
-        gate = "passed" if decision.passed else "failed"
+        gate = "undecided" if decision is None else "passed" if decision.passed else "failed"
         through = fitted.spec.trained_through
         self.made[number] = RegisteredVersion(number, fitted.spec.kind, stage, gate, through, alias, False)
         return number
@@ -210,7 +210,7 @@ class _Registry:
         self.made[version] = replace(self.made[version], challenged=True)
 
     def note_decision(self, version: int, decision: Decision, _alias: str) -> None:
-        gate = "passed" if decision.passed else "failed"
+        gate = "undecided" if decision is None else "passed" if decision.passed else "failed"
         self.made[version] = replace(self.made[version], gate=gate)
 
     def forecaster_of(self, version: int, _into: Path | None = None) -> Path:

@@ -211,7 +211,7 @@ class Registry:
         stage: str,
         metrics: Mapping[str, float],
         plots: Mapping[str, "Figure"],
-        decision: Decision,
+        decision: Decision | None,
         alias: str,
     ) -> int:
         """Log a run with all that belongs to it, and register its model as a version with what the gate said.
@@ -347,7 +347,7 @@ class Registry:
 
 
 def _version_tags(
-    fitted: Fitted, stage: str, metrics: Mapping[str, float], decision: Decision, alias: str
+    fitted: Fitted, stage: str, metrics: Mapping[str, float], decision: Decision | None, alias: str
 ) -> dict[str, str]:
     spec = fitted.spec
     tags = {
@@ -363,7 +363,10 @@ def _version_tags(
     return {key: value[:_LONGEST_TAG] for key, value in tags.items()}
 
 
-def _gate_tags(decision: Decision, alias: str) -> dict[str, str]:
+def _gate_tags(decision: Decision | None, alias: str) -> dict[str, str]:
+    if decision is None:
+        # Neither passed nor failed: who reads the registry meanwhile must not take it for either.
+        return {"gate": "undecided", "gate_reason": "it was not decided yet"}
     tags = {"gate": "passed" if decision.passed else "failed", "gate_reason": decision.reason}
     return tags | ({_ALIAS_TAG: alias} if decision.passed else {})
 

@@ -17,7 +17,6 @@ from hourcast.forecaster import LEVELS, make_golden
 from hourcast.store import Store
 from hourcast.verification import Figures, figures
 from hourcast_trainer.choice import Chooser, Question, questions_of
-from hourcast_trainer.gate import Decision
 from hourcast_trainer.lab.walk import (
     Fold,
     FoldResult,
@@ -46,7 +45,6 @@ class WeekResult:
     """A fitted week: its candidate or, where history is too short for one, the naive floor, and how that did in the week."""
 
     made: FoldResult
-    decision: Decision
     golden: Golden
     measured: Measured
 
@@ -66,15 +64,13 @@ def fit_week(bars: Mapping[str, Bars], settings: TrainerSettings, week: Fold, ch
     """Fit and forecast one week."""
     plan, kind = week.plan, settings.model_kind
     known = {symbol: part.known_at(plan.gate_end_s) for symbol, part in bars.items()}
-    decision = Decision(False, "not decided yet: who serves a week depends on those before it", {})
     if len(plan.known(known[settings.target.symbol])) < MODELS[kind].history_h(settings):
-        decision = Decision(False, f"the naive floor; too little history for the {kind} model", {})
         kind = "naive"
     (made,) = forecast_fold(bars, settings, week, [_variant(settings, kind)], chooser)
     assert made.fitted is not None
     forecaster = made.fitted.forecaster()
     measured = measure(forecaster, bars, to_epoch(week.start), to_epoch(week.end))
-    return WeekResult(made, decision, make_golden(forecaster, known, plan.gate_end_s), measured)
+    return WeekResult(made, make_golden(forecaster, known, plan.gate_end_s), measured)
 
 
 def _variant(settings: TrainerSettings, kind: str) -> Variant:
@@ -166,11 +162,11 @@ def _save(
     result: WeekResult,
     recipe: str,
 ) -> None:
-    """Register the version; the forecasts come last, name it, and say that the week is done."""
+    """Register the version, which is not decided yet; the forecasts come last, name it, and say that the week is done."""
     scores = result.measured.scores.next_hour.as_dict()
     metrics = {f"backtest_{key}": value for key, value in scores.items()}
     version = registry.register(
-        result.fitted, result.golden, bars, "backtest", metrics, {}, result.decision, result.week.alias
+        result.fitted, result.golden, bars, "backtest", metrics, {}, None, result.week.alias
     )
     fold = kept(settings, walk, result.made, recipe, result.week.plan.decided_at)
     store.save_walk_folds([replace(fold, lineage={**fold.lineage, VERSION: version})])
